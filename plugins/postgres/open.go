@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+// Dialect names the engine in schema steps and in Describe.
+const Dialect = "postgres"
+
+// configSchema describes Open.options; everything else about a connection is in its URL.
+const configSchema = `{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,` +
+	`"properties":{"lane":{"type":"string","enum":["native","arrow"],"default":"native",` +
+	`"description":"encoding of row payloads: PostgreSQL's own, or Arrow"}}}`
+
+func describe() *connectorv1.DescribeResponse {
+	version := "devel"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		version = info.Main.Version
+	}
+	return &connectorv1.DescribeResponse{
+		Name: "postgres", Version: version, Dialect: Dialect,
+		Roles: []connectorv1.Role{connectorv1.Role_ROLE_SOURCE, connectorv1.Role_ROLE_SINK},
+		Abilities: []string{
+			sdk.AbilityExactCoverage, sdk.AbilitySharedSnapshot, sdk.AbilityTransactional, "truncate",
+			sdk.NativePrefix + sdk.LanePGCopyBinary, sdk.NativePrefix + sdk.LanePGCopyText, sdk.NativePrefix + sdk.LanePGValues,
+		},
+		ConfigSchema: configSchema,
+	}
+}
+
+func configOf(req *connectorv1.OpenRequest) Config {
+	c := Config{URL: req.Url, Password: req.Password, Pipeline: req.Pipeline, Options: req.Options, Budget: req.MemoryBudget}
+	if c.Budget <= 0 {
+		c.Budget = defaultBudget
+	}
+	return c
+}
+
+// open connects once; a repeated request gets the first answer, another one is an error.
+func (b *base) open(ctx context.Context, req *connectorv1.OpenRequest, role connectorv1.Role, set func(Config)) (*connectorv1.OpenResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opened != nil {
+		if proto.Equal(req, b.request) {
+			return b.opened, nil
+		}
+		return nil, diag.Internal.New("connector", nil, "opened twice with different requests")
+	}
+	if req.Role != connectorv1.Role_ROLE_UNSPECIFIED && req.Role != role {
+		return nil, diag.Internal.New("connector", nil, "opened with role %s", req.Role)
+	}
+	cfg := configOf(req)
+	resp, err := look(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	b.opened, b.request, b.closed = resp, proto.CloneOf(req), false
+	set(cfg)
+	return resp, nil
+}
+
+// look asks the server who it is. The system identifier survives restarts and failovers, not a new initdb.
+func look(ctx context.Context, cfg Config) (*connectorv1.OpenResponse, error) {
+	conn, err := connect(ctx, cfg, "open", connectorv1.Role_ROLE_UNSPECIFIED)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var version, identity string
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'),
+		(SELECT system_identifier::text FROM pg_control_system()) || '/' ||
+		(SELECT oid::text FROM pg_database WHERE datname = current_database())`).Scan(&version, &identity)
+	cc := conn.Config()
+	if err != nil {
+		return nil, mapError(err, place(&cc.Config))
+	}
+	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity}, nil
+}
+
+func (b *base) close() error {
+	b.mu.Lock()
+	closers := b.closers
+	b.closers, b.closed, b.opened = nil, true, nil
+	b.mu.Unlock()
+	var errs []error
+	for _, f := range closers {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
