@@ -1,0 +1,48 @@
+# Everything here works on a fresh Debian machine with Go; `make help` lists it.
+
+BUF     := go tool -modfile=tools.mod buf
+CHECK   := go tool -modfile=tools.mod staticcheck
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Packages under test: make test PKG=./agent/...
+PKG     ?= ./...
+# Benchmarks to run: make bench BENCH=Copy
+BENCH   ?= .
+
+.DEFAULT_GOAL := help
+.PHONY: help build generate lint test demo bench clean ci setup
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/drover
+	go build -trimpath -o bin/drover ./ctl/drover
+
+generate: ## Go code from proto/, the list of fault points
+	$(BUF) generate
+	go generate ./...
+
+lint: ## format, vet, staticcheck, buf, and generated code equal to its source
+	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$')); \
+		if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
+	go vet ./...
+	$(CHECK) ./...
+	$(BUF) lint
+	.ci/generated
+
+setup: ## install the database server that tests and demo run
+	deploy/dev/setup
+
+test: setup ## all tests with the race detector, against real databases
+	.ci/test $(PKG)
+
+demo: setup build ## move a live database, locally, and show that nothing was lost
+	deploy/dev/demo.sh bin/drover
+
+bench: setup ## Go benchmarks; BENCH=pattern PKG=packages
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+ci: ## what CI runs
+	.ci/run
+
+clean: ## remove what the build made
+	rm -rf bin dist
