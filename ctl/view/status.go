@@ -1,0 +1,164 @@
+// Package view is the one view model behind tables, plain lines and JSON, so that they cannot disagree.
+package view
+
+import (
+	"strings"
+	"time"
+
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// Version of the JSON layout; it changes only when a field changes its meaning or goes away.
+const Version = 1
+
+// Status is what people and scripts see of a pipeline. Times are RFC 3339 UTC, sizes bytes, durations seconds.
+type Status struct {
+	Version    int       `json:"version"`
+	Pipeline   string    `json:"pipeline"`
+	Phase      string    `json:"phase"`
+	Health     string    `json:"health"`
+	Desired    string    `json:"desired"`
+	Mode       string    `json:"mode"`
+	Source     string    `json:"source"`
+	Target     string    `json:"target"`
+	Tables     Tables    `json:"tables"`
+	Load       Load      `json:"load"`
+	Steps      Count     `json:"schema_steps"`
+	Stream     *Stream   `json:"stream,omitempty"`
+	Waiting    string    `json:"waiting,omitempty"`
+	Bottleneck string    `json:"bottleneck,omitempty"`
+	TraceID    string    `json:"trace_id,omitempty"`
+	Phases     []Phase   `json:"phases"`
+	Failures   []Failure `json:"failures"`
+	NotCopied  []Left    `json:"not_carried"`
+	Next       []string  `json:"next_steps"`
+	Updated    string    `json:"updated"`
+}
+
+// Tables counts tables by what became of them.
+type Tables struct {
+	Total    int64 `json:"total"`
+	Done     int64 `json:"done"`
+	Failed   int64 `json:"failed"`
+	Compared int64 `json:"compared"`
+	Equal    int64 `json:"equal"`
+}
+
+// Load is the progress of the full load, counted from acknowledged chunks.
+type Load struct {
+	Rows           int64   `json:"rows"`
+	RowsEstimate   int64   `json:"rows_estimate"`
+	Bytes          int64   `json:"bytes"`
+	BytesEstimate  int64   `json:"bytes_estimate"`
+	Chunks         int64   `json:"chunks"`
+	ChunksTotal    int64   `json:"chunks_total"`
+	RowsPerSecond  float64 `json:"rows_per_second"`
+	BytesPerSecond float64 `json:"bytes_per_second"`
+}
+
+// Count is done out of total.
+type Count struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+}
+
+// Stream is the state of change data capture.
+type Stream struct {
+	Position         string  `json:"position"`
+	LagSeconds       float64 `json:"lag_seconds"`
+	ChangesPerSecond float64 `json:"changes_per_second"`
+	Transactions     int64   `json:"transactions"`
+	Changes          int64   `json:"changes"`
+	HeldBytes        int64   `json:"held_bytes"`
+	RetainedLogBytes int64   `json:"source_log_retained_bytes"`
+}
+
+// Phase is one phase with its times; Seconds is 0 while it has not ended.
+type Phase struct {
+	Phase   string  `json:"phase"`
+	Started string  `json:"started,omitempty"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Failure is an error in its four parts.
+type Failure struct {
+	Code  string   `json:"code"`
+	Where string   `json:"where"`
+	Why   string   `json:"why"`
+	Fix   []string `json:"fix"`
+	Class string   `json:"class"`
+}
+
+// Left is an object that was not carried over.
+type Left struct {
+	Kind   string `json:"kind"`
+	Object string `json:"object"`
+	Reason string `json:"reason"`
+	Todo   string `json:"todo"`
+}
+
+// FromStatus builds the view of a control status.
+func FromStatus(s *controlv1.Status) Status {
+	v := Status{
+		Version: Version, Pipeline: s.Pipeline, Phase: PhaseName(s.Phase), Health: enumName(s.Health.String(), "HEALTH_"),
+		Desired: enumName(s.Desired.String(), "DESIRED_"), Mode: ModeName(s.Mode), Source: s.Source, Target: s.Target,
+		Tables: Tables{s.TablesTotal, s.TablesDone, s.TablesFailed, s.TablesCompared, s.TablesEqual},
+		Load: Load{s.RowsLoaded, s.RowsTotalEstimate, s.BytesLoaded, s.BytesTotalEstimate, s.ChunksDone, s.ChunksTotal,
+			s.RowsPerSecond, s.BytesPerSecond},
+		Steps: Count{s.StepsDone, s.StepsTotal}, Waiting: s.Waiting, Bottleneck: s.Bottleneck, TraceID: s.TraceId,
+		Phases: []Phase{}, Failures: []Failure{}, NotCopied: []Left{}, Next: append([]string{}, s.NextSteps...),
+		Updated: stamp(s.UpdatedMicros),
+	}
+	if t := s.Stream; t != nil {
+		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, s.ChangesPerSecond, t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes}
+	}
+	for _, p := range s.Phases {
+		v.Phases = append(v.Phases, Phase{PhaseName(p.Phase), stamp(p.StartedMicros), PhaseSeconds(p)})
+	}
+	for _, f := range s.Failures {
+		v.Failures = append(v.Failures, FromFailure(f))
+	}
+	for _, n := range s.NotCarried {
+		v.NotCopied = append(v.NotCopied, Left{n.Kind, n.Object, n.Reason, n.Todo})
+	}
+	return v
+}
+
+// FromFailure builds the view of a failure.
+func FromFailure(f *fleetv1.Failure) Failure {
+	return Failure{f.Code, f.Where, f.Why, append([]string{}, f.Fix...), enumName(f.Class.String(), "FAILURE_CLASS_")}
+}
+
+// PhaseName is the phase in the words of the documentation.
+func PhaseName(p controlv1.Phase) string {
+	return strings.ReplaceAll(enumName(p.String(), "PHASE_"), "_", "-")
+}
+
+// ModeName is the mode as the pipeline file writes it.
+func ModeName(m controlv1.Mode) string {
+	switch m {
+	case controlv1.Mode_MODE_FULL_LOAD:
+		return "full-load"
+	case controlv1.Mode_MODE_FULL_LOAD_AND_CDC:
+		return "full-load-and-cdc"
+	}
+	return ""
+}
+
+// PhaseSeconds is how long an ended phase took, else 0.
+func PhaseSeconds(p *controlv1.PhaseTime) float64 {
+	if p.EndedMicros == 0 || p.StartedMicros == 0 {
+		return 0
+	}
+	return float64(p.EndedMicros-p.StartedMicros) / 1e6
+}
+
+func enumName(s, prefix string) string { return strings.ToLower(strings.TrimPrefix(s, prefix)) }
+
+func stamp(micros int64) string {
+	if micros == 0 {
+		return ""
+	}
+	return time.UnixMicro(micros).UTC().Format(time.RFC3339)
+}
