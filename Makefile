@@ -36,7 +36,7 @@ test: setup ## all tests with the race detector, against real databases
 	.ci/test $(PKG)
 
 demo: setup build ## move a live database, locally, and show that nothing was lost
-	deploy/dev/demo.sh bin/drover
+	go run ./deploy/dev/demo bin/drover
 
 bench: setup ## Go benchmarks; BENCH=pattern PKG=packages
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
