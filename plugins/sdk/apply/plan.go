@@ -1,0 +1,82 @@
+package apply
+
+import (
+	"fmt"
+	"sync"
+
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+// Planner makes plans for the tables of one pipeline. Its methods are safe for concurrent use.
+type Planner struct {
+	tables map[uint32]*rowv1.Table
+	pool   sync.Pool
+}
+
+// NewPlanner makes a planner for these tables.
+func NewPlanner(tables []*rowv1.Table) *Planner {
+	p := &Planner{tables: make(map[uint32]*rowv1.Table, len(tables))}
+	for _, t := range tables {
+		p.tables[t.Index] = t
+	}
+	p.pool.New = func() any { return &Effect{byShape: map[string]int{}} }
+	return p
+}
+
+// Table returns a table of the pipeline.
+func (p *Planner) Table(index uint32) (*rowv1.Table, bool) {
+	t, ok := p.tables[index]
+	return t, ok
+}
+
+// Plan is what a round leaves behind. Effects run in order; a table has a second effect only when its
+// schema version changed within the round.
+type Plan struct {
+	Round   *Round
+	Effects []*Effect
+	planner *Planner
+}
+
+// Plan computes the net effect of a round without touching a database. covers is only read here; rows it
+// covers are dropped. The plan takes the round over: Release gives both back.
+func (p *Planner) Plan(r *Round, covers *Covers) (*Plan, error) {
+	plan := &Plan{Round: r, planner: p}
+	current := map[uint32]*Effect{}
+	for _, b := range r.Batches {
+		e := current[b.Table]
+		if e == nil || e.Version != b.Version {
+			t, ok := p.tables[b.Table]
+			if !ok {
+				return nil, fmt.Errorf("round %d has rows of table %d, which is not part of the pipeline", r.Seq, b.Table)
+			}
+			e = p.pool.Get().(*Effect)
+			e.Table, e.Version, e.round, e.covers = t, b.Version, r, covers
+			e.Batches, e.rereads, e.stale = e.Batches[:0], e.rereads[:0], false
+			current[b.Table] = e
+			plan.Effects = append(plan.Effects, e)
+		}
+		e.Batches = append(e.Batches, b)
+	}
+	for _, e := range plan.Effects {
+		if err := e.compute(); err != nil {
+			return nil, err
+		}
+	}
+	return plan, nil
+}
+
+// Release gives the round's memory back; the plan must not be used any more.
+func (p *Plan) Release() {
+	for _, e := range p.Effects {
+		for _, b := range e.Batches {
+			if b.extra {
+				b.Release()
+			}
+		}
+		clear(e.Batches)
+		e.round, e.covers, e.Table = nil, nil, nil
+		p.planner.pool.Put(e)
+	}
+	p.Effects = nil
+	p.Round.Release()
+}
