@@ -43,7 +43,7 @@ func (s *Server) Resume() error {
 	return nil
 }
 
-func (s *Server) resume(proc *child) {
+func (s *Server) resume(proc *Child) {
 	if s.guard != nil {
 		s.unwind()
 		s.guard, s.unwind = nil, nil

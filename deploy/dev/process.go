@@ -37,22 +37,24 @@ func account() (*syscall.Credential, error) {
 	return nil, errors.New("dev: we are root and neither user postgres nor nobody exists")
 }
 
-// child is a process that is killed with us.
-type child struct {
+// Child is a process that is killed with us.
+type Child struct {
 	pid  int
 	done chan struct{} // closed once the process has been waited for
 	err  error         // how it ended; read it after done
 }
 
-// spawn starts cmd so that it never outlives us. The parent-death signal fires when the *thread* that forked goes away,
+// Spawn starts cmd so that it never outlives us. The parent-death signal fires when the *thread* that forked goes away,
 // so the goroutine that forks is locked to its thread and stays until the child has ended.
-func spawn(cmd *exec.Cmd) (*child, error) {
+func Spawn(cmd *exec.Cmd) (*Child, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT // PostgreSQL's immediate shutdown; takes its children along
-	cmd.SysProcAttr.Setpgid = true              // a Ctrl-C at the terminal is ours to handle, in order
-	c := &child{done: make(chan struct{})}
+	if cmd.SysProcAttr.Pdeathsig == 0 {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	cmd.SysProcAttr.Setpgid = true // a Ctrl-C at the terminal is ours to handle, in order
+	c := &Child{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
@@ -72,8 +74,30 @@ func spawn(cmd *exec.Cmd) (*child, error) {
 	return c, nil
 }
 
+// PID is the process's id, which is also the id of its process group.
+func (c *Child) PID() int { return c.pid }
+
+// Done is closed once the process has ended and been waited for.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Err is how the process ended (nil for exit code 0). It blocks until then.
+func (c *Child) Err() error {
+	<-c.done
+	return c.err
+}
+
+// Signal sends sig to the process alone; os.ErrProcessDone once it has been waited for.
+func (c *Child) Signal(sig syscall.Signal) error { return c.signal(sig) }
+
+// KillGroup kills the process and what it started, as far as that stayed in its process group. Idempotent.
+func (c *Child) KillGroup() {
+	if !c.ended() {
+		_ = syscall.Kill(-c.pid, syscall.SIGKILL)
+	}
+}
+
 // ended reports whether the process has been waited for.
-func (c *child) ended() bool {
+func (c *Child) ended() bool {
 	select {
 	case <-c.done:
 		return true
@@ -83,7 +107,7 @@ func (c *child) ended() bool {
 }
 
 // signal does nothing once the process has been waited for, so a reused pid is never hit.
-func (c *child) signal(sig syscall.Signal) error {
+func (c *Child) signal(sig syscall.Signal) error {
 	if c.ended() {
 		return os.ErrProcessDone
 	}
@@ -91,7 +115,7 @@ func (c *child) signal(sig syscall.Signal) error {
 }
 
 // waitFor reports whether the process ended within the timeout.
-func (c *child) waitFor(timeout time.Duration) bool {
+func (c *Child) waitFor(timeout time.Duration) bool {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {

@@ -35,7 +35,7 @@ type Server struct {
 	cred     *syscall.Credential
 
 	mu     sync.Mutex
-	proc   *child    // nil while stopped
+	proc   *Child    // nil while stopped
 	guard  *exec.Cmd // runs while paused, see Pause
 	unwind func()    // ends the guard in peace
 	closed bool
@@ -148,8 +148,9 @@ func (s *Server) launch() error {
 	}
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
-	s.proc, err = spawn(cmd)
+	// SIGQUIT is PostgreSQL's immediate shutdown: it takes the backends along.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Pdeathsig: syscall.SIGQUIT}
+	s.proc, err = Spawn(cmd)
 	return err
 }
 
