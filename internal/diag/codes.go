@@ -16,6 +16,7 @@ var (
 	SecretAbsent = register(Code{"E2005", "a secret cannot be resolved", "A reference env:NAME or file:PATH leads nowhere on the agent's machine.", "Set the variable or write the file where the agent runs.", Fatal})
 	ConnLost     = register(Code{"E2006", "the connection to the database was lost", "The server closed the session or the network failed; Drover tries again from the last token.", "Nothing to do unless it goes on: then look at the server's log.", Retry})
 	TooMany      = register(Code{"E2007", "the server has no free connection", "max_connections is used up.", "Raise max_connections, or lower load.parallel.", Retry})
+	LockWait     = register(Code{"E2008", "a lock is in the way", "Another session holds a lock that is needed, or waits for one that Drover held and Drover gave way; the work is tried again.", "Nothing to do unless it goes on: then look for long transactions and DDL in pg_stat_activity.", Retry})
 
 	WalLevel      = register(Code{"E3001", "wal_level is not logical", "Changes can only be read from a log written at wal_level = logical.", "ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server", Fatal})
 	NoReplication = register(Code{"E3002", "the role may not replicate", "Reading the log needs the REPLICATION attribute.", "ALTER ROLE name REPLICATION;", Fatal})
