@@ -119,7 +119,8 @@ func standard(path string) bool {
 }
 
 func TestImports_KeepTheEdges(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard,Imports,Deps", "./...")
+	// -e: a package that does not build is the build's finding; the edges of the others are still ours.
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-deps", "-json=ImportPath,Standard,Imports,Deps", "./...")
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	if err != nil {
