@@ -9,7 +9,7 @@ PKG     ?= ./...
 BENCH   ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate lint test demo bench clean ci setup
+.PHONY: help build generate lint lint-format lint-vet lint-static lint-proto lint-generated test demo bench clean ci setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,12 +21,23 @@ generate: ## Go code from proto/, the list of fault points
 	$(BUF) generate
 	go generate ./...
 
-lint: ## format, vet, staticcheck, buf, and generated code equal to its source
-	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$')); \
+lint: ## format, vet, staticcheck, buf, and generated code equal to its source; reports all of them
+	@$(MAKE) --no-print-directory -k lint-format lint-vet lint-static lint-proto lint-generated
+
+lint-format:
+	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$' | while read -r f; do [ ! -e "$$f" ] || echo "$$f"; done)); \
 		if [ -n "$$bad" ]; then echo "not formatted:"; echo "$$bad"; exit 1; fi
+
+lint-vet:
 	go vet ./...
+
+lint-static:
 	$(CHECK) ./...
+
+lint-proto:
 	$(BUF) lint
+
+lint-generated:
 	.ci/generated
 
 setup: ## install the database server that tests and demo run
