@@ -2,4 +2,7 @@
 
 package fault
 
-var names = []string{}
+var names = []string{
+	"stream.after-ack",
+	"stream.before-ack",
+}

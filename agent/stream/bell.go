@@ -1,0 +1,77 @@
+package stream
+
+import (
+	"context"
+	"time"
+
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/stop"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// bell wakes one waiter; a ring that nobody waits for is kept for the next one.
+type bell struct{ c chan struct{} }
+
+func newBell() bell { return bell{make(chan struct{}, 1)} }
+
+func (b bell) ring() {
+	select {
+	case b.c <- struct{}{}:
+	default:
+	}
+}
+
+// sleep waits for the bell (may be nil) or the time; false when ctx ended.
+func sleep(ctx context.Context, d time.Duration, bell <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-bell:
+	case <-t.C:
+	}
+	return ctx.Err() == nil
+}
+
+// drained is a context that is done as soon as the group that runs it drains.
+type drained struct {
+	context.Context
+	done <-chan struct{}
+}
+
+func (d drained) Done() <-chan struct{} { return d.done }
+
+func (d drained) Err() error {
+	select {
+	case <-d.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// drainContext turns the drain of the group that runs ctx into the end of a context.
+func drainContext(ctx context.Context) context.Context {
+	return drained{context.WithoutCancel(ctx), stop.Draining(ctx)}
+}
+
+// failure is how an error travels to the coordinator.
+func failure(err error) *fleetv1.Failure {
+	e := diag.Find(err)
+	if e == nil {
+		e = diag.Internal.New("gate", err, "")
+	}
+	f := &fleetv1.Failure{Code: e.Code.ID, Where: e.Where, Why: e.Why, Fix: e.Fix()}
+	switch e.Code.Class {
+	case diag.Retry:
+		f.Class = fleetv1.FailureClass_FAILURE_CLASS_RETRY
+	case diag.Fenced:
+		f.Class = fleetv1.FailureClass_FAILURE_CLASS_FENCED
+	case diag.Hold:
+		f.Class = fleetv1.FailureClass_FAILURE_CLASS_HOLD
+	default:
+		f.Class = fleetv1.FailureClass_FAILURE_CLASS_FATAL
+	}
+	return f
+}
