@@ -10,12 +10,20 @@ import (
 
 // Reserve puts chunks and units in flight and returns the floor that their read must include.
 //
-// A chunk in flight keeps its first floor: an earlier attempt may have committed without anybody knowing, and
-// what lies between the two floors would be dropped although that read did not see it. The new attempt reads
-// at the higher floor returned, which is always allowed. A chunk that is written stays written.
-// Calling it again is harmless.
+// What is in flight keeps its first floor, and so does everything reserved together with it: an earlier attempt
+// may have committed without anybody knowing, and what lies between two floors would be dropped although that read
+// did not see it. The lower floor is right for the others too, as nothing above it has been released (Invariant 3).
+// A chunk that is written stays written. Calling it again is harmless.
 func (g *Gate) Reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
 	floor := g.Floor()
+	for _, p := range g.inFlight(r) {
+		if bytes.Compare(p.floor.Position, floor.Position) < 0 {
+			floor = p.floor
+		}
+	}
+	for _, p := range g.inFlight(r) {
+		p.floor = floor
+	}
 	for _, c := range r.Chunks {
 		t := g.tables[sdk.ChunkTable(c.Chunk)]
 		if t == nil {
@@ -43,6 +51,28 @@ func (g *Gate) Reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
 	}
 	g.setLimit()
 	return floor, nil
+}
+
+// inFlight finds what the request names and is in flight already.
+func (g *Gate) inFlight(r *fleetv1.Reserve) []*span {
+	var out []*span
+	for _, c := range r.Chunks {
+		if t := g.tables[sdk.ChunkTable(c.Chunk)]; t != nil {
+			p := t.unit
+			if t.keyed {
+				p = t.find(c.Chunk)
+			}
+			if p != nil && !p.written {
+				out = append(out, p)
+			}
+		}
+	}
+	for _, u := range r.Units {
+		if t := g.tables[u]; t != nil && t.unit != nil && !t.unit.written {
+			out = append(out, t.unit)
+		}
+	}
+	return out
 }
 
 func (t *gateTable) reserveUnit(floor *rowv1.Floor) {

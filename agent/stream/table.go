@@ -114,15 +114,16 @@ func (t *gateTable) drops(key, position []byte, id uint64) bool {
 	return p == nil || p.covers(position, id, t.start)
 }
 
-// covers reports whether the read of the span includes, or will include, the transaction.
+// covers reports whether the read of the span includes, or will include, the transaction. Once it is written its
+// coverage alone decides: a floor may have been reserved again for a chunk that the target already had.
 func (p *span) covers(position []byte, id uint64, start []byte) bool {
-	if p.through {
+	switch {
+	case p.through:
 		return false
+	case p.written:
+		return sdk.Includes(p.coverage, position, id)
 	}
-	if below(position, p.floor.Position, start) {
-		return true
-	}
-	return p.written && sdk.Includes(p.coverage, position, id)
+	return below(position, p.floor.Position, start)
 }
 
 func (t *gateTable) truncate(position []byte, id uint64) (ranges []*rowv1.KeyRange, all bool) {

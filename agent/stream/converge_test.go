@@ -1,0 +1,65 @@
+package stream
+
+import "testing"
+
+// sweep runs the model n times and counts outcomes.
+func sweep(n int, r rules) (failed int, first string, stats map[string]int) {
+	stats = map[string]int{}
+	for seed := range n {
+		m := newModel(uint64(seed), r)
+		if err := m.run(); err != nil {
+			if failed == 0 {
+				first = err.Error()
+			}
+			failed++
+		}
+		for k, v := range m.stats {
+			stats[k] += v
+		}
+	}
+	return failed, first, stats
+}
+
+// TestModel_Converges: with all rules on every run ends with the target equal to the source (Invariants 1 to 9).
+func TestModel_Converges(t *testing.T) {
+	for name, r := range map[string]rules{
+		"exact coverage, partial images": {},
+		"commits that stay invisible":    {slow: true},
+		"one unit":                       {unit: true},
+		"floors only, full images":       {noExact: true, fullImages: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			failed, first, stats := sweep(1000, r)
+			t.Log(stats)
+			if failed > 0 {
+				t.Errorf("%d of 1000 runs failed, the first with: %s", failed, first)
+			}
+			for _, what := range []string{"dropped", "truncates", "done"} {
+				if stats[what] == 0 {
+					t.Errorf("no run has %s: the model tests nothing", what)
+				}
+			}
+		})
+	}
+}
+
+// TestModel_EveryRuleIsNeeded: without any one of the rules runs fail.
+func TestModel_EveryRuleIsNeeded(t *testing.T) {
+	for name, r := range map[string]rules{
+		"floor without visibility check": {noVisibility: true, slow: true},
+		"release before visible":         {noWait: true, slow: true},
+		"no hold":                        {noHold: true},
+		"no drop":                        {noDrop: true},
+		"no re-read":                     {noReread: true},
+		"re-read not kept as a chunk":    {noKeyCoverage: true},
+		"no coverage, partial images":    {noExact: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			failed, first, _ := sweep(1000, r)
+			t.Logf("%d of 1000 runs failed, the first with: %s", failed, first)
+			if failed == 0 {
+				t.Error("every run converged: the rule is not needed, or the model does not test it")
+			}
+		})
+	}
+}
