@@ -47,7 +47,7 @@ var (
 		"25006": diag.ReadOnly,
 		"55006": diag.SlotBusy,
 		"58P01": diag.SlotLost,
-		"40001": diag.ConnLost, "40P01": diag.ConnLost, "55P03": diag.ConnLost,
+		"40001": diag.LockWait, "40P01": diag.LockWait, "55P03": diag.LockWait,
 		"25P03": diag.ConnLost,
 		"P0001": diag.RowRefused,
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
@@ -10,6 +11,8 @@ import (
 type Sink struct {
 	cfg  Config
 	base base
+
+	sums readers
 }
 
 // NewSink makes a sink that is not yet open.
@@ -26,4 +29,4 @@ func (s *Sink) Open(ctx context.Context, req *connectorv1.OpenRequest) (*connect
 }
 
 // Close ends all sessions. It may be called more than once.
-func (s *Sink) Close() error { return s.base.close() }
+func (s *Sink) Close() error { return errors.Join(s.base.close(), s.sums.close()) }

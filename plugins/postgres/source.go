@@ -3,6 +3,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -13,6 +14,7 @@ import (
 type Source struct {
 	cfg  Config
 	base base
+	snap snapshotState
 }
 
 // NewSource makes a source that is not yet open.
@@ -29,7 +31,7 @@ func (s *Source) Open(ctx context.Context, req *connectorv1.OpenRequest) (*conne
 }
 
 // Close ends all sessions. It may be called more than once.
-func (s *Source) Close() error { return s.base.close() }
+func (s *Source) Close() error { return errors.Join(s.base.close(), s.snap.close()) }
 
 // base is what source and sink share: the answer of Open, and what Close has to end.
 type base struct {

@@ -1,0 +1,186 @@
+package postgres
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+	"google.golang.org/grpc/mem"
+
+	"github.com/droverdb/drover/internal/diag"
+)
+
+const (
+	// payloadSize is what one chunk_data frame carries at most.
+	payloadSize = 1 << 20
+	// smallPayload and less is copied out of the buffer, so that many small tables do not hold a buffer each.
+	smallPayload = payloadSize / 4
+)
+
+// copySignature starts a binary COPY; two words follow: flags and the length of an extension.
+var copySignature = []byte("PGCOPY\n\377\r\n\000")
+
+// payloads gives out buffers of payloadSize. Unlike gRPC's pool it does not clear them.
+type payloads struct{ pool sync.Pool }
+
+var payloadPool = &payloads{pool: sync.Pool{New: func() any { b := make([]byte, payloadSize); return &b }}}
+
+// Get is for buffers of payloadSize only.
+func (p *payloads) Get(n int) *[]byte {
+	b := p.pool.Get().(*[]byte)
+	*b = (*b)[:cap(*b)][:n]
+	return b
+}
+
+// Put takes a buffer back.
+func (p *payloads) Put(b *[]byte) {
+	if cap(*b) == payloadSize {
+		p.pool.Put(b)
+	}
+}
+
+// copyOut collects the rows of one COPY: counts, sums and digests them and hands them on in large payloads.
+// Payloads hold whole rows, except that a row larger than a payload is cut.
+type copyOut struct {
+	binary bool
+	// emit takes a payload over; nil: rows are only counted and summed.
+	emit func(mem.Buffer) error
+
+	rows    int64
+	bytes   int64
+	sum     rowSum
+	digest  xxh3.Hasher
+	buf     *[]byte // from payloadPool, or nil
+	n       int     // bytes of buf in use
+	started bool    // the binary header is behind us
+	ended   bool    // the binary trailer is behind us
+	long    *xxh3.Hasher
+}
+
+// row takes a whole CopyData message, which PostgreSQL makes of exactly one row.
+func (o *copyOut) row(b []byte) error {
+	if o.binary {
+		var err error
+		if b, err = o.strip(b); err != nil || len(b) == 0 {
+			return err
+		}
+	}
+	o.rows++
+	o.sum.add(xxh3.Hash128(b))
+	if o.emit == nil {
+		return nil
+	}
+	return o.put(b)
+}
+
+// strip removes the header, which comes with the first row, and the trailer, which comes alone.
+func (o *copyOut) strip(b []byte) ([]byte, error) {
+	if !o.started {
+		o.started = true
+		n := len(copySignature)
+		if len(b) < n+8 || !bytes.Equal(b[:n], copySignature) {
+			return nil, diag.Internal.New("source", nil, "COPY does not start with its signature")
+		}
+		if binary.BigEndian.Uint32(b[n:])&0xffff0000 != 0 {
+			return nil, diag.Internal.New("source", nil, "COPY sets a critical flag that Drover does not know")
+		}
+		head := n + 8 + int(binary.BigEndian.Uint32(b[n+4:]))
+		if head < n+8 || head > len(b) {
+			return nil, diag.Internal.New("source", nil, "COPY has a malformed header")
+		}
+		b = b[head:]
+	}
+	if len(b) == 2 && b[0] == 0xff && b[1] == 0xff {
+		o.ended = true
+		return nil, nil
+	}
+	if o.ended {
+		return nil, diag.Internal.New("source", nil, "COPY goes on after its trailer")
+	}
+	return b, nil
+}
+
+// piece takes a part of a row that is larger than the reader's buffer.
+func (o *copyOut) piece(b []byte, last bool) error {
+	if o.long == nil {
+		if o.binary {
+			var err error
+			if b, err = o.strip(b); err != nil {
+				return err
+			}
+		}
+		o.long = xxh3.New()
+	}
+	_, _ = o.long.Write(b)
+	if last {
+		o.rows++
+		o.sum.add(o.long.Sum128())
+		o.long = nil
+	}
+	if o.emit == nil {
+		return nil
+	}
+	return o.put(b)
+}
+
+func (o *copyOut) put(b []byte) error {
+	if o.n+len(b) > payloadSize && o.n > 0 {
+		if err := o.flush(); err != nil {
+			return err
+		}
+	}
+	for {
+		if o.buf == nil {
+			o.buf, o.n = payloadPool.Get(payloadSize), 0
+		}
+		n := copy((*o.buf)[o.n:], b)
+		o.n += n
+		if b = b[n:]; len(b) == 0 {
+			return nil
+		}
+		if err := o.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// flush hands on what is collected.
+func (o *copyOut) flush() error {
+	if o.n == 0 {
+		return nil
+	}
+	b := (*o.buf)[:o.n]
+	_, _ = o.digest.Write(b)
+	o.bytes += int64(o.n)
+	o.n = 0
+	if len(b) <= smallPayload {
+		return o.emit(mem.SliceBuffer(bytes.Clone(b)))
+	}
+	*o.buf = b
+	out := mem.NewBuffer(o.buf, payloadPool)
+	o.buf = nil
+	return o.emit(out)
+}
+
+// finish ends the COPY; told is the number of rows in the server's command tag.
+func (o *copyOut) finish(told int64) error {
+	if o.binary && !o.ended || o.long != nil {
+		return diag.CountDiffers.New("source", nil, "COPY ended within a row")
+	}
+	if told != o.rows {
+		return diag.CountDiffers.New("source", nil, "the server sent %d rows and counts %d", o.rows, told)
+	}
+	if o.emit == nil {
+		return nil
+	}
+	return o.flush()
+}
+
+// close gives the buffer back; after finish or an error.
+func (o *copyOut) close() {
+	if o.buf != nil {
+		payloadPool.Put(o.buf)
+		o.buf, o.n = nil, 0
+	}
+}

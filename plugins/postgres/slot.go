@@ -1,0 +1,328 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+const (
+	outputPlugin = "pgoutput"
+	// releaseWait is how long Release waits for a walsender it has ended.
+	releaseWait = 20 * time.Second
+)
+
+// slotName is the name of a pipeline's slot and publication. Slots allow [a-z0-9_] only and 63 bytes; a name
+// that had to be changed carries a hash of the original so that two pipelines never share a slot.
+func slotName(pipeline string) string {
+	const prefix, limit = "drover_", 63
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' {
+			return r
+		}
+		return '_'
+	}, pipeline)
+	if clean == pipeline && len(prefix)+len(clean) <= limit {
+		return prefix + clean
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(pipeline))
+	return fmt.Sprintf("%s%s_%08x", prefix, clean[:min(len(clean), limit-len(prefix)-9)], h.Sum32())
+}
+
+// slotState is what pg_replication_slots says of a slot.
+type slotState struct {
+	found     bool
+	lost      bool
+	activePID int32
+	confirmed uint64
+}
+
+func lookAtSlot(ctx context.Context, conn *pgx.Conn, name string) (slotState, error) {
+	var s slotState
+	var confirmed, plugin, database, status string
+	err := conn.QueryRow(ctx, `SELECT coalesce(confirmed_flush_lsn::text, '0/0'), coalesce(plugin, ''), coalesce(database, ''),
+		coalesce(wal_status, ''), coalesce(active_pid, 0) FROM pg_replication_slots WHERE slot_name = $1`, name).
+		Scan(&confirmed, &plugin, &database, &status, &s.activePID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s, nil
+	}
+	where := "source › slot " + name
+	if err != nil {
+		return s, mapError(err, where)
+	}
+	if here := conn.Config().Database; plugin != outputPlugin || database != here {
+		return s, diag.SlotBusy.New(where, nil, "a slot of that name belongs to database %s, plugin %s", database, plugin)
+	}
+	if s.confirmed, err = parseLSN(confirmed); err != nil {
+		return s, err
+	}
+	s.found, s.lost = true, status == "lost"
+	return s, nil
+}
+
+// Prepare makes the publication and then the slot, in this order: pgoutput looks the publication up as it was
+// at the time of each change.
+func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (*connectorv1.PrepareResponse, error) {
+	conn, err := connect(ctx, s.cfg, "prepare", connectorv1.Role_ROLE_SOURCE)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	name := slotName(req.GetPipeline())
+	if err := checkLog(ctx, conn); err != nil {
+		return nil, err
+	}
+	if err := checkIdentity(ctx, conn, req.GetTables()); err != nil {
+		return nil, err
+	}
+	if err := publish(ctx, conn, name, req.GetTables()); err != nil {
+		return nil, err
+	}
+	state, err := lookAtSlot(ctx, conn, name)
+	if err != nil {
+		return nil, err
+	}
+	if state.lost {
+		return nil, diag.SlotLost.New("source › slot "+name, nil, "the server has removed log that the slot needs")
+	}
+	if state.found {
+		return prepared(state.confirmed, true), nil
+	}
+	lsn, err := s.createSlot(ctx, conn, name)
+	if err != nil {
+		return nil, err
+	}
+	return prepared(lsn, false), nil
+}
+
+func prepared(lsn uint64, existed bool) *connectorv1.PrepareResponse {
+	return &connectorv1.PrepareResponse{Position: position(lsn, lsn), Printable: formatLSN(lsn), Existed: existed}
+}
+
+func checkLog(ctx context.Context, conn *pgx.Conn) error {
+	var level string
+	var standby bool
+	if err := conn.QueryRow(ctx, `SELECT current_setting('wal_level'), pg_is_in_recovery()`).Scan(&level, &standby); err != nil {
+		return mapError(err, "source")
+	}
+	if standby {
+		return diag.Standby.New("source", nil, "pg_is_in_recovery() is true")
+	}
+	if level != "logical" {
+		return diag.WalLevel.New("source", nil, "wal_level is %s", level)
+	}
+	return nil
+}
+
+// checkIdentity refuses tables whose updates and deletes would fail at the source once they are published.
+func checkIdentity(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table) error {
+	rows, err := conn.Query(ctx, `SELECT n.nspname || '.' || c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+		FROM unnest($1::text[], $2::text[]) AS w(s, t)
+		JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
+		WHERE c.relreplident = 'n'
+		   OR c.relreplident = 'd' AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+		   OR c.relreplident = 'i' AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
+		ORDER BY 1`, sourceSchemas(tables), sourceNames(tables))
+	if err != nil {
+		return mapError(err, "source")
+	}
+	var names, fixes []string
+	var name, quoted string
+	_, err = pgx.ForEachRow(rows, []any{&name, &quoted}, func() error {
+		names = append(names, name)
+		fixes = append(fixes, "ALTER TABLE "+quoted+" REPLICA IDENTITY FULL;")
+		return nil
+	})
+	if err != nil {
+		return mapError(err, "source")
+	}
+	if len(names) > 0 {
+		return diag.NoIdentity.New("source › table "+names[0], nil, "%d tables: %s", len(names), strings.Join(names, ", ")).WithFix(fixes...)
+	}
+	return nil
+}
+
+func sourceSchemas(tables []*rowv1.Table) []string {
+	out := make([]string, len(tables))
+	for i, t := range tables {
+		out[i] = t.GetSource().GetSchema()
+	}
+	return out
+}
+
+func sourceNames(tables []*rowv1.Table) []string {
+	out := make([]string, len(tables))
+	for i, t := range tables {
+		out[i] = t.GetSource().GetName()
+	}
+	return out
+}
+
+// publish makes the publication hold exactly the tables. ONLY, because children of an inheritance tree and
+// partitions are tables of their own here.
+func publish(ctx context.Context, conn *pgx.Conn, name string, tables []*rowv1.Table) error {
+	list := make([]string, len(tables))
+	for i, t := range tables {
+		list[i] = "ONLY " + ident(t.GetSource().GetSchema(), t.GetSource().GetName())
+	}
+	const options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+	var exists, same, plain bool
+	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1),
+		EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1 AND pubinsert AND pubupdate AND pubdelete AND pubtruncate AND NOT pubviaroot),
+		(SELECT coalesce(array_agg(schemaname || '.' || tablename ORDER BY 1), '{}') FROM
+			(SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = $1) p) =
+		(SELECT coalesce(array_agg(s || '.' || t ORDER BY 1), '{}') FROM unnest($2::text[], $3::text[]) w(s, t))`,
+		name, sourceSchemas(tables), sourceNames(tables)).Scan(&exists, &plain, &same)
+	if err != nil {
+		return mapError(err, "source › publication "+name)
+	}
+	var sql []string
+	switch {
+	case !exists && len(list) == 0:
+		sql = append(sql, "CREATE PUBLICATION "+ident(name)+" WITH ("+options+")")
+	case !exists:
+		sql = append(sql, "CREATE PUBLICATION "+ident(name)+" FOR TABLE "+strings.Join(list, ", ")+" WITH ("+options+")")
+	default:
+		if !plain {
+			sql = append(sql, "ALTER PUBLICATION "+ident(name)+" SET ("+options+")")
+		}
+		if !same && len(list) > 0 {
+			sql = append(sql, "ALTER PUBLICATION "+ident(name)+" SET TABLE "+strings.Join(list, ", "))
+		}
+	}
+	for _, q := range sql {
+		if _, err := conn.PgConn().Exec(ctx, q).ReadAll(); err != nil {
+			return publishError(err, conn, name)
+		}
+	}
+	return nil
+}
+
+func publishError(err error, conn *pgx.Conn, name string) error {
+	var pe *pgconn.PgError
+	where := "source › publication " + name
+	switch {
+	case !errors.As(err, &pe):
+	case pe.Code == "42501":
+		user, db := conn.Config().User, conn.Config().Database
+		return diag.NoCreate.New(where, serverError{pe}, "role %s", user).
+			WithFix("GRANT CREATE ON DATABASE "+ident(db)+" TO "+ident(user)+";", "-- and let "+ident(user)+" own the tables it is to follow")
+	case slices.Contains([]string{"42P01", "3F000"}, pe.Code):
+		return diag.SchemaChanged.New(where, serverError{pe}, "a table of the pipeline is gone")
+	}
+	return mapError(err, where)
+}
+
+// createSlot waits for the transactions that run now to end: a slot starts where the log can be understood alone.
+func (s *Source) createSlot(ctx context.Context, conn *pgx.Conn, name string) (uint64, error) {
+	where := "source › slot " + name
+	repl, err := connectReplication(ctx, s.cfg, "prepare")
+	if err != nil {
+		return 0, walsenderError(err, conn)
+	}
+	defer repl.Close(context.WithoutCancel(ctx))
+	got, err := pglogrepl.CreateReplicationSlot(ctx, repl, name, outputPlugin, pglogrepl.CreateReplicationSlotOptions{
+		Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT",
+	})
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "42710" { // another session was faster: its slot is as good
+		state, err := lookAtSlot(ctx, conn, name)
+		return state.confirmed, err
+	}
+	if err != nil {
+		return 0, walsenderError(mapError(err, where), conn)
+	}
+	return parseLSN(got.ConsistentPoint)
+}
+
+// walsenderError names what a refused replication session lacks; the same login is known to work otherwise.
+func walsenderError(err error, conn *pgx.Conn) error {
+	e := diag.Find(err)
+	if e == nil {
+		return err
+	}
+	user := conn.Config().User
+	switch e.Code.ID {
+	case diag.NoRight.ID, diag.AuthFailed.ID:
+		return diag.NoReplication.New("source", e.Cause, "role %s", user).WithFix("ALTER ROLE " + ident(user) + " REPLICATION;")
+	case diag.TooMany.ID:
+		return diag.NoWalsender.New("source", e.Cause, "")
+	}
+	return err
+}
+
+// Release drops the slot and the publication of a pipeline; rows and everything else stay.
+func (s *Source) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (*connectorv1.ReleaseResponse, error) {
+	conn, err := connect(ctx, s.cfg, "release", connectorv1.Role_ROLE_SOURCE)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	name := slotName(req.GetPipeline())
+	resp := &connectorv1.ReleaseResponse{}
+	dropped, err := dropSlot(ctx, conn, name)
+	if err != nil {
+		return nil, err
+	}
+	if dropped {
+		resp.Removed = append(resp.Removed, "slot "+name)
+	}
+	var published bool
+	where := "source › publication " + name
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1)`, name).Scan(&published); err != nil {
+		return nil, mapError(err, where)
+	}
+	if published {
+		if _, err := conn.Exec(ctx, "DROP PUBLICATION IF EXISTS "+ident(name)); err != nil {
+			return nil, mapError(err, where)
+		}
+		resp.Removed = append(resp.Removed, "publication "+name)
+	}
+	return resp, nil
+}
+
+// dropSlot ends the walsender that uses the slot, if any, and drops the slot.
+func dropSlot(ctx context.Context, conn *pgx.Conn, name string) (bool, error) {
+	where := "source › slot " + name
+	for end := time.Now().Add(releaseWait); ; {
+		state, err := lookAtSlot(ctx, conn, name)
+		if err != nil || !state.found {
+			return false, err
+		}
+		if state.activePID != 0 {
+			if _, err := conn.Exec(ctx, `SELECT pg_terminate_backend($1)`, state.activePID); err != nil {
+				return false, mapError(err, where)
+			}
+		} else {
+			_, err := conn.Exec(ctx, `SELECT pg_drop_replication_slot($1)`, name)
+			var pe *pgconn.PgError
+			if err == nil || errors.As(err, &pe) && pe.Code == "42704" {
+				return true, nil
+			}
+			if !errors.As(err, &pe) || pe.Code != "55006" {
+				return false, mapError(err, where)
+			}
+		}
+		if time.Now().After(end) {
+			return false, diag.SlotBusy.New(where, nil, "its session does not end")
+		}
+		select {
+		case <-ctx.Done():
+			return false, mapError(ctx.Err(), where)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+const (
+	// lockTimeout bounds how long our wait for a table makes others wait behind us.
+	lockTimeout = "5s"
+	// holdAlive is how often an idle snapshot session is used, so that no firewall forgets it.
+	holdAlive = 30 * time.Second
+	// retakeFirst and retakeMax pace the wait for transactions that are in the log but not yet visible.
+	retakeFirst = time.Millisecond
+	retakeMax   = 100 * time.Millisecond
+
+	snapshotSQL = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text"
+)
+
+// snapshotState is what reading tables needs besides the configuration.
+type snapshotState struct {
+	readers readers
+	side    sideSession
+}
+
+func (s *snapshotState) close() error {
+	s.side.close()
+	return s.readers.close()
+}
+
+// OpenSnapshot locks the tables against rewriting, takes a snapshot that sees all of the floor, exports it, and
+// holds it until ctx ends. Repeating it makes another snapshot.
+func (s *Source) OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshotRequest, opened func(*connectorv1.OpenSnapshotResponse) error) error {
+	conn, err := connect(ctx, s.cfg, "snapshot", connectorv1.Role_ROLE_SOURCE)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn)
+	coverage, err := snapshotAfter(ctx, conn, req.Tables, req.Floor)
+	if err != nil {
+		return err
+	}
+	cells, err := script(ctx, conn, "SELECT pg_export_snapshot()")
+	if err != nil {
+		return mapError(err, "source › snapshot")
+	}
+	if err := opened(&connectorv1.OpenSnapshotResponse{Snapshot: cells[0], Coverage: coverage}); err != nil {
+		return err
+	}
+	return hold(ctx, conn)
+}
+
+// hold keeps the session until ctx ends, which is not an error.
+func hold(ctx context.Context, conn *pgx.Conn) error {
+	tick := time.NewTicker(holdAlive)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if _, err := script(ctx, conn, "SELECT 1"); err != nil && ctx.Err() == nil {
+				return mapError(err, "source › snapshot")
+			}
+		}
+	}
+}
+
+// snapshotAfter begins a transaction whose snapshot includes every pending transaction of the floor. The lock comes
+// first: a table rewritten between snapshot and read would look empty (handover.md, the traps).
+func snapshotAfter(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table, floor *rowv1.Floor) (*rowv1.Coverage, error) {
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '" + lockTimeout + "'; " +
+		lockSQL(tables) + snapshotSQL
+	for pause := retakeFirst; ; pause = min(2*pause, retakeMax) {
+		cells, err := script(ctx, conn, begin)
+		if err != nil {
+			return nil, mapError(err, tableNames(tables))
+		}
+		coverage, err := coverageOf(cells[0], cells[1])
+		if err != nil {
+			return nil, err
+		}
+		if sdk.SeesAll(coverage, floor.GetPending()) {
+			return coverage, nil
+		}
+		if _, err := script(ctx, conn, "ROLLBACK"); err != nil {
+			return nil, mapError(err, "source › snapshot")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, diag.CallCancelled.New("source › snapshot", ctx.Err(), "a transaction of the floor is not yet visible")
+		case <-time.After(pause):
+		}
+	}
+}
+
+// lockSQL is one statement for all tables; children of a table are tables of their own.
+func lockSQL(tables []*rowv1.Table) string {
+	if len(tables) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("LOCK TABLE ")
+	for i, t := range tables {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("ONLY " + ident(t.Source.Schema, t.Source.Name))
+	}
+	b.WriteString(" IN ACCESS SHARE MODE; ")
+	return b.String()
+}
+
+func tableNames(tables []*rowv1.Table) string {
+	if len(tables) == 1 {
+		return sourceTable(tables[0])
+	}
+	return "source › tables"
+}
+
+func sourceTable(t *rowv1.Table) string {
+	return "source › table " + t.GetSource().GetSchema() + "." + t.GetSource().GetName()
+}
+
+// Position tells how far the log can be read, what a snapshot taken now includes, and how much log the slot keeps.
+func (s *Source) Position(ctx context.Context, req *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error) {
+	var resp *connectorv1.PositionResponse
+	err := s.snap.side.use(ctx, s.cfg, func(conn *pgx.Conn) error {
+		var snapshot, insert, flush string
+		var retained int64
+		err := conn.QueryRow(ctx, `SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text,
+			coalesce((SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = $1), 0)`,
+			slotName(req.Pipeline)).Scan(&snapshot, &insert, &flush, &retained)
+		if err != nil {
+			return err
+		}
+		horizon, err := coverageOf(snapshot, insert)
+		if err != nil {
+			return err
+		}
+		lsn, err := parseLSN(flush)
+		if err != nil {
+			return err
+		}
+		resp = &connectorv1.PositionResponse{Position: position(lsn, lsn), Printable: formatLSN(lsn), Horizon: horizon, RetainedLogBytes: retained}
+		return nil
+	})
+	if err != nil {
+		return nil, mapError(err, "source")
+	}
+	return resp, nil
+}
