@@ -3,6 +3,8 @@
 package fault
 
 var names = []string{
+	"load.after_write",
+	"load.before_read",
 	"stream.after-ack",
 	"stream.before-ack",
 }

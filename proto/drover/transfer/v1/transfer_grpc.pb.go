@@ -10,6 +10,7 @@ package transferv1
 
 import (
 	context "context"
+	v11 "github.com/droverdb/drover/proto/drover/connector/v1"
 	v1 "github.com/droverdb/drover/proto/drover/row/v1"
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
@@ -24,6 +25,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	TransferService_WriteChunks_FullMethodName = "/drover.transfer.v1.TransferService/WriteChunks"
 	TransferService_Apply_FullMethodName       = "/drover.transfer.v1.TransferService/Apply"
+	TransferService_Recover_FullMethodName     = "/drover.transfer.v1.TransferService/Recover"
 )
 
 // TransferServiceClient is the client API for TransferService service.
@@ -35,6 +37,8 @@ const (
 type TransferServiceClient interface {
 	WriteChunks(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.Frame, WriteChunksResponse], error)
 	Apply(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.Frame, ApplyResponse], error)
+	// Recover raises the fence of a stream before its Apply.
+	Recover(ctx context.Context, in *v11.RecoverRequest, opts ...grpc.CallOption) (*v11.RecoverResponse, error)
 }
 
 type transferServiceClient struct {
@@ -71,6 +75,16 @@ func (c *transferServiceClient) Apply(ctx context.Context, opts ...grpc.CallOpti
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TransferService_ApplyClient = grpc.BidiStreamingClient[v1.Frame, ApplyResponse]
 
+func (c *transferServiceClient) Recover(ctx context.Context, in *v11.RecoverRequest, opts ...grpc.CallOption) (*v11.RecoverResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v11.RecoverResponse)
+	err := c.cc.Invoke(ctx, TransferService_Recover_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TransferServiceServer is the server API for TransferService service.
 // All implementations must embed UnimplementedTransferServiceServer
 // for forward compatibility.
@@ -80,6 +94,8 @@ type TransferService_ApplyClient = grpc.BidiStreamingClient[v1.Frame, ApplyRespo
 type TransferServiceServer interface {
 	WriteChunks(grpc.BidiStreamingServer[v1.Frame, WriteChunksResponse]) error
 	Apply(grpc.BidiStreamingServer[v1.Frame, ApplyResponse]) error
+	// Recover raises the fence of a stream before its Apply.
+	Recover(context.Context, *v11.RecoverRequest) (*v11.RecoverResponse, error)
 	mustEmbedUnimplementedTransferServiceServer()
 }
 
@@ -95,6 +111,9 @@ func (UnimplementedTransferServiceServer) WriteChunks(grpc.BidiStreamingServer[v
 }
 func (UnimplementedTransferServiceServer) Apply(grpc.BidiStreamingServer[v1.Frame, ApplyResponse]) error {
 	return status.Error(codes.Unimplemented, "method Apply not implemented")
+}
+func (UnimplementedTransferServiceServer) Recover(context.Context, *v11.RecoverRequest) (*v11.RecoverResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Recover not implemented")
 }
 func (UnimplementedTransferServiceServer) mustEmbedUnimplementedTransferServiceServer() {}
 func (UnimplementedTransferServiceServer) testEmbeddedByValue()                         {}
@@ -131,13 +150,36 @@ func _TransferService_Apply_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TransferService_ApplyServer = grpc.BidiStreamingServer[v1.Frame, ApplyResponse]
 
+func _TransferService_Recover_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v11.RecoverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransferServiceServer).Recover(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransferService_Recover_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransferServiceServer).Recover(ctx, req.(*v11.RecoverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TransferService_ServiceDesc is the grpc.ServiceDesc for TransferService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var TransferService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "drover.transfer.v1.TransferService",
 	HandlerType: (*TransferServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Recover",
+			Handler:    _TransferService_Recover_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WriteChunks",

@@ -1,0 +1,169 @@
+// Package apply is the sink agent's side of the row streams: it serves TransferService from the local connectors.
+package apply
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/agent/link"
+	"github.com/droverdb/drover/agent/transfer"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+	transferv1 "github.com/droverdb/drover/proto/drover/transfer/v1"
+)
+
+// Open gives a share in an endpoint's sink, and what gives it back.
+type Open func(ctx context.Context, ep *fleetv1.Endpoint) (sdk.Sink, func(), error)
+
+// Server listens for source agents.
+type Server struct {
+	transferv1.UnimplementedTransferServiceServer
+	open   Open
+	server *grpc.Server
+	listen net.Listener
+}
+
+// Listen opens the address. Off this machine it needs TLS with client certificates.
+func Listen(address string, c *tls.Config, open Open) (*Server, error) {
+	creds, err := link.Credentials(address, c)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil && c.ClientAuth != tls.RequireAndVerifyClientCert {
+		return nil, diag.TLSRequired.New(address, nil, "source agents must show a certificate")
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, diag.StateUnusable.New(address, err, "the transfer address cannot be listened on").
+			WithFix("Choose another transfer address, or end the process that uses it.")
+	}
+	s := &Server{open: open, listen: l, server: grpc.NewServer(append(sdk.ServerOptions(), grpc.Creds(creds))...)}
+	transferv1.RegisterTransferServiceServer(s.server, s)
+	return s, nil
+}
+
+// Address is where the server really listens.
+func (s *Server) Address() string { return s.listen.Addr().String() }
+
+// Run serves until Stop.
+func (s *Server) Run() error { return s.server.Serve(s.listen) }
+
+// Stop ends all streams; a transaction that is not committed is rolled back by its sink.
+func (s *Server) Stop() { s.server.Stop() }
+
+// sink opens the endpoint a call names.
+func (s *Server) sink(ctx context.Context) (sdk.Sink, func(), error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	v := md.Get(transfer.EndpointHeader)
+	if len(v) != 1 {
+		return nil, nil, diag.Internal.New("transfer", nil, "the call names no endpoint")
+	}
+	ep := &fleetv1.Endpoint{}
+	if err := proto.Unmarshal([]byte(v[0]), ep); err != nil {
+		return nil, nil, diag.Internal.New("transfer", err, "the endpoint cannot be read")
+	}
+	if ep.Role != connectorv1.Role_ROLE_SINK {
+		return nil, nil, diag.Internal.New("transfer", nil, "the endpoint is not a target")
+	}
+	return s.open(ctx, ep)
+}
+
+// Recover raises the fence of a stream.
+func (s *Server) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
+	sink, release, err := s.sink(ctx)
+	if err != nil {
+		return nil, sdk.StatusError(err)
+	}
+	defer release()
+	a, err := sink.Recover(ctx, req)
+	return a, sdk.StatusError(err)
+}
+
+// WriteChunks writes what arrives in one target transaction.
+func (s *Server) WriteChunks(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.WriteChunksResponse]) error {
+	sink, release, err := s.sink(st.Context())
+	if err != nil {
+		return sdk.StatusError(err)
+	}
+	defer release()
+	r := &receiver{stream: st, grant: func(n int64) error {
+		return st.Send(&transferv1.WriteChunksResponse{Kind: &transferv1.WriteChunksResponse_Credit{Credit: &transferv1.Credit{Bytes: n}}})
+	}}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	done, err := sink.WriteChunks(st.Context(), r.next)
+	if err != nil {
+		return sdk.StatusError(err)
+	}
+	return r.locked(func() error {
+		return st.Send(&transferv1.WriteChunksResponse{Kind: &transferv1.WriteChunksResponse_Done{Done: done}})
+	})
+}
+
+// Apply applies the rounds that arrive.
+func (s *Server) Apply(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.ApplyResponse]) error {
+	sink, release, err := s.sink(st.Context())
+	if err != nil {
+		return sdk.StatusError(err)
+	}
+	defer release()
+	r := &receiver{stream: st, grant: func(n int64) error {
+		return st.Send(&transferv1.ApplyResponse{Kind: &transferv1.ApplyResponse_Credit{Credit: &transferv1.Credit{Bytes: n}}})
+	}}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	return sdk.StatusError(sink.Apply(st.Context(), r.next, func(a *connectorv1.ApplyResponse) error {
+		return r.locked(func() error {
+			return st.Send(&transferv1.ApplyResponse{Kind: &transferv1.ApplyResponse_Response{Response: a}})
+		})
+	}))
+}
+
+// receiver takes frames and gives credit back for those the sink has taken.
+type receiver struct {
+	stream grpc.ServerStream
+	grant  func(bytes int64) error
+	owed   int64
+	last   int64
+
+	mu sync.Mutex // one sender at a time
+}
+
+func (r *receiver) locked(send func() error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return send()
+}
+
+func (r *receiver) begin() error {
+	return r.locked(func() error { return r.grant(transfer.Window) })
+}
+
+// next returns a frame. Asking for the next one means that the sink is done with the last.
+func (r *receiver) next() (*sdk.Frame, error) {
+	r.owed, r.last = r.owed+r.last, 0
+	if r.owed >= transfer.Grain {
+		n := r.owed
+		r.owed = 0
+		if err := r.locked(func() error { return r.grant(n) }); err != nil {
+			return nil, err
+		}
+	}
+	f := &sdk.Frame{}
+	if err := r.stream.RecvMsg(f); err != nil {
+		return nil, err
+	}
+	r.last = int64(f.Payload.Len())
+	return f, nil
+}

@@ -1,0 +1,222 @@
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/agent/host"
+	"github.com/droverdb/drover/agent/snapshot"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/stop"
+	"github.com/droverdb/drover/plugins/sdk"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// pageBytes is how much of an answer that comes in pages is gathered before it is sent as an event.
+const pageBytes = 16 << 20
+
+// execute does a task's work.
+func (a *Agent) execute(ctx context.Context, r *running) (*fleetv1.Result, error) {
+	switch k := r.task.Work.(type) {
+	case *fleetv1.Task_Load:
+		return a.load(ctx, r, k.Load)
+	case *fleetv1.Task_Stream:
+		return a.stream(ctx, r, k.Stream)
+	}
+	c, err := a.host.Open(ctx, endpoint(r.task))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return a.ask(ctx, r, c)
+}
+
+// endpoint is the one a task is about: the only one given, else the side its work belongs to.
+func endpoint(t *fleetv1.Task) *fleetv1.Endpoint {
+	sink := t.Source == nil
+	switch k := t.Work.(type) {
+	case *fleetv1.Task_Schema, *fleetv1.Task_Recover, *fleetv1.Task_Reset_:
+		sink = true
+	case *fleetv1.Task_Check:
+		sink = sink || k.Check.Role == connectorv1.Role_ROLE_SINK
+	case *fleetv1.Task_Release:
+		sink = sink || k.Release.Role == connectorv1.Role_ROLE_SINK
+	case *fleetv1.Task_Sum:
+		sink = sink || k.Sum.Role == connectorv1.Role_ROLE_SINK
+	}
+	if sink && t.Sink != nil {
+		return withRole(t.Sink, connectorv1.Role_ROLE_SINK)
+	}
+	return withRole(t.Source, connectorv1.Role_ROLE_SOURCE)
+}
+
+func withRole(ep *fleetv1.Endpoint, role connectorv1.Role) *fleetv1.Endpoint {
+	if ep.GetRole() != connectorv1.Role_ROLE_UNSPECIFIED {
+		return ep
+	}
+	ep = proto.CloneOf(ep)
+	if ep == nil {
+		ep = &fleetv1.Endpoint{}
+	}
+	ep.Role = role
+	return ep
+}
+
+// ask makes the one connector call a task stands for.
+func (a *Agent) ask(ctx context.Context, r *running, c *host.Handle) (*fleetv1.Result, error) {
+	res := &fleetv1.Result{}
+	switch k := r.task.Work.(type) {
+	case *fleetv1.Task_Open:
+		res.Outcome = &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Describe: c.Description, Open: c.Opened}}
+		return res, nil
+	case *fleetv1.Task_Check:
+		v, err := c.Check(ctx, k.Check)
+		res.Outcome = &fleetv1.Result_Check{Check: v}
+		return res, err
+	case *fleetv1.Task_Prepare:
+		v, err := c.Prepare(ctx, k.Prepare)
+		res.Outcome = &fleetv1.Result_Prepare{Prepare: v}
+		return res, err
+	case *fleetv1.Task_Release:
+		v, err := c.Release(ctx, k.Release)
+		res.Outcome = &fleetv1.Result_Release{Release: v}
+		return res, err
+	case *fleetv1.Task_Sum:
+		v, err := c.Sum(ctx, k.Sum)
+		res.Outcome = &fleetv1.Result_Sum{Sum: v}
+		return res, err
+	case *fleetv1.Task_Recover:
+		v, err := c.Recover(ctx, k.Recover)
+		res.Outcome = &fleetv1.Result_Recover{Recover: v}
+		return res, err
+	case *fleetv1.Task_Reset_:
+		v, err := c.Reset(ctx, k.Reset_)
+		res.Outcome = &fleetv1.Result_Reset_{Reset_: v}
+		return res, err
+	case *fleetv1.Task_Position:
+		v, err := c.Position(ctx, k.Position)
+		res.Outcome = &fleetv1.Result_Position{Position: v}
+		return res, err
+	}
+	return a.askPages(ctx, r, c)
+}
+
+// askPages makes the calls that answer in pages.
+func (a *Agent) askPages(ctx context.Context, r *running, c *host.Handle) (*fleetv1.Result, error) {
+	switch k := r.task.Work.(type) {
+	case *fleetv1.Task_Discover:
+		all := &connectorv1.DiscoverResponse{}
+		err := c.Discover(ctx, k.Discover, func(page *connectorv1.DiscoverResponse) error {
+			all.Tables = append(all.Tables, page.Tables...)
+			all.Steps = append(all.Steps, page.Steps...)
+			all.NotCarried = append(all.NotCarried, page.NotCarried...)
+			all.Problems = append(all.Problems, page.Problems...)
+			return nil
+		})
+		return &fleetv1.Result{Outcome: &fleetv1.Result_Discover{Discover: all}}, err
+	case *fleetv1.Task_Split:
+		return a.split(ctx, r, c, k.Split)
+	case *fleetv1.Task_Schema:
+		all := &fleetv1.SchemaResult{}
+		err := c.ApplySchema(ctx, k.Schema, func(step *connectorv1.ApplySchemaResponse) error {
+			all.Steps = append(all.Steps, step)
+			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_SchemaStep{SchemaStep: step}})
+			return nil
+		})
+		return &fleetv1.Result{Outcome: &fleetv1.Result_Schema{Schema: all}}, err
+	case *fleetv1.Task_Snapshot:
+		return a.holdSnapshot(ctx, r, c, k.Snapshot)
+	}
+	return nil, diag.Internal.New("agent "+a.cfg.Name, nil, "it does not know this kind of task; its version is older than the coordinator's")
+}
+
+// split gathers chunks; what exceeds a page is sent ahead of the result as an event.
+func (a *Agent) split(ctx context.Context, r *running, c *host.Handle, req *connectorv1.SplitRequest) (*fleetv1.Result, error) {
+	page, size := &connectorv1.SplitResponse{}, 0
+	err := c.Split(ctx, req, func(p *connectorv1.SplitResponse) error {
+		page.Chunks = append(page.Chunks, p.Chunks...)
+		if size += proto.Size(p); size > pageBytes {
+			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_Chunks{Chunks: page}})
+			page, size = &connectorv1.SplitResponse{}, 0
+		}
+		return nil
+	})
+	return &fleetv1.Result{Outcome: &fleetv1.Result_Split{Split: page}}, err
+}
+
+// holdSnapshot keeps a shared snapshot open until the task is cancelled or the agent drains.
+func (a *Agent) holdSnapshot(ctx context.Context, r *running, c *host.Handle, req *connectorv1.OpenSnapshotRequest) (*fleetv1.Result, error) {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-stop.Draining(ctx):
+			cancel()
+		case <-inner.Done():
+		}
+	}()
+	err := c.OpenSnapshot(inner, req, func(o *connectorv1.OpenSnapshotResponse) error {
+		a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_Snapshot{Snapshot: o}})
+		return nil
+	})
+	ended := inner.Err() != nil
+	cancel()
+	<-watched
+	switch {
+	case ended: // as wanted
+		return &fleetv1.Result{}, nil
+	case err == nil:
+		err = diag.ConnLost.New("source", nil, "the shared snapshot ended by itself")
+	}
+	return nil, err
+}
+
+// ends opens both sides of a load or a stream.
+func (a *Agent) ends(ctx context.Context, t *fleetv1.Task) (*host.Handle, sdk.Sink, error) {
+	source, err := a.host.Open(ctx, withRole(t.Source, connectorv1.Role_ROLE_SOURCE))
+	if err != nil {
+		return nil, nil, err
+	}
+	ep := withRole(t.Sink, connectorv1.Role_ROLE_SINK)
+	var sink sdk.Sink
+	if t.SinkAddress == "" || t.SinkAgent == a.cfg.Name {
+		var h *host.Handle
+		if h, err = a.host.Open(ctx, ep); err == nil {
+			sink = h
+		}
+	} else {
+		sink, err = a.remoteSink(t.SinkAddress, ep)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, source.Close())
+	}
+	return source, sink, nil
+}
+
+func (a *Agent) remoteSink(address string, ep *fleetv1.Endpoint) (sdk.Sink, error) {
+	conn, err := a.remote(address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.Sink(ep)
+}
+
+func (a *Agent) load(ctx context.Context, r *running, work *fleetv1.LoadTask) (*fleetv1.Result, error) {
+	source, sink, err := a.ends(ctx, r.task)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	defer sink.Close()
+	done, err := snapshot.Run(ctx, snapshot.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Work: work,
+		Moved: func(rows, bytes int64) { r.rows.Add(rows); r.bytes.Add(bytes) }}, source, sink)
+	if err != nil {
+		return nil, err
+	}
+	return &fleetv1.Result{Outcome: &fleetv1.Result_Load{Load: done}}, nil
+}

@@ -1,0 +1,31 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/droverdb/drover/internal/fault"
+	"github.com/droverdb/drover/internal/telemetry"
+)
+
+// passed are the variables a connector inherits, with these prefixes or names, and nothing else: what drivers need to
+// find logins and certificates, what telemetry needs, and the log's level.
+var (
+	passed = []string{"HOME", "PGPASSFILE", "PGSERVICEFILE", "PGPASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ", "GOCOVERDIR", telemetry.LevelVar}
+	prefix = []string{"PGSSL", "OTEL_"}
+)
+
+func environment(budget int64) []string {
+	var env []string
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if slices.Contains(passed, name) || slices.ContainsFunc(prefix, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			env = append(env, v)
+		}
+	}
+	// Buffers are short-lived and pooled: a lazy collector with a hard limit costs the least CPU.
+	env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", 3*budget), "GOGC=400")
+	return append(env, fault.Environ()...)
+}

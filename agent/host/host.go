@@ -1,0 +1,365 @@
+// Package host starts connector subprocesses, keeps one for every endpoint of a pipeline, and ends them.
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/agent/secret"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+const (
+	defaultBudget = 128 << 20
+	// idleFor is how long a process nobody uses is kept: the next task of the same pipeline usually follows at once.
+	idleFor = 30 * time.Second
+	// steady is how long a process must have lived for its end to count as the first one again.
+	steady     = time.Minute
+	maxBackoff = 10 * time.Second
+)
+
+// Config shapes a host.
+type Config struct {
+	// Self is this binary; "" means the running one. SelfArgs precede the connector's name; nil: connector serve.
+	Self     string
+	SelfArgs []string
+	// BuiltIn are the connectors Self serves.
+	BuiltIn []string
+	// Dir holds binaries drover-connector-NAME, which are preferred.
+	Dir string
+	// Budget is the memory a connector may use for buffers, in bytes.
+	Budget int64
+	// Env is added to the environment of every connector.
+	Env []string
+	Log *slog.Logger
+}
+
+// Host owns connector subprocesses.
+type Host struct {
+	cfg Config
+
+	mu     sync.Mutex
+	pool   map[string]*entry
+	sums   map[string][]byte // of external binaries, as first seen
+	closed bool
+	quit   chan struct{}
+	wg     sync.WaitGroup
+}
+
+// entry is the place of one endpoint's process, whether it runs or not.
+type entry struct {
+	mu       sync.Mutex // held while starting
+	process  *sdk.Process
+	opened   *connectorv1.OpenResponse
+	describe *connectorv1.DescribeResponse
+	started  time.Time
+	fails    int
+	notUntil time.Time
+
+	users int // under Host.mu, as is idle
+	idle  time.Time
+}
+
+// New makes a host.
+func New(cfg Config) *Host {
+	if cfg.Self == "" {
+		cfg.Self = "/proc/self/exe" // the very binary that runs, even if an upgrade has replaced its file
+		if _, err := os.Stat(cfg.Self); err != nil {
+			cfg.Self, _ = os.Executable()
+		}
+	}
+	if cfg.SelfArgs == nil {
+		cfg.SelfArgs = []string{"connector", "serve"}
+	}
+	if cfg.Budget <= 0 {
+		cfg.Budget = defaultBudget
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	h := &Host{cfg: cfg, pool: map[string]*entry{}, sums: map[string][]byte{}, quit: make(chan struct{})}
+	h.wg.Go(h.sweep)
+	return h
+}
+
+// Handle is a share in an open connector. It is both Source and Sink; which works is decided by the endpoint's role.
+type Handle struct {
+	*sdk.Process
+	Opened      *connectorv1.OpenResponse
+	Description *connectorv1.DescribeResponse
+	release     func()
+}
+
+// Close gives the share back; the process stays for the next one.
+func (h *Handle) Close() error {
+	h.release()
+	return nil
+}
+
+// Open returns the open connector of an endpoint, starting its process if none runs. A process that died is started
+// anew, with growing pauses if it keeps dying. The caller closes the handle.
+func (h *Host) Open(ctx context.Context, ep *fleetv1.Endpoint) (*Handle, error) {
+	key, err := proto.MarshalOptions{Deterministic: true}.Marshal(ep)
+	if err != nil {
+		return nil, diag.Internal.New("endpoint "+ep.GetName(), err, "it cannot be encoded")
+	}
+	e, err := h.enter(string(key))
+	if err != nil {
+		return nil, err
+	}
+	release := sync.OnceFunc(func() { h.leave(e) })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := h.ensure(ctx, e, ep); err != nil {
+		release()
+		return nil, err
+	}
+	return &Handle{Process: e.process, Opened: e.opened, Description: e.describe, release: release}, nil
+}
+
+func (h *Host) enter(key string) (*entry, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, diag.CallCancelled.New("connector", nil, "the agent is ending")
+	}
+	e := h.pool[key]
+	if e == nil {
+		e = &entry{}
+		h.pool[key] = e
+	}
+	e.users++
+	return e, nil
+}
+
+func (h *Host) leave(e *entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.users--
+	e.idle = time.Now()
+}
+
+// ensure starts and opens the process unless it runs.
+func (h *Host) ensure(ctx context.Context, e *entry, ep *fleetv1.Endpoint) error {
+	if e.process != nil {
+		if alive(e.process) {
+			return nil
+		}
+		h.bury(e)
+	}
+	if err := h.pause(ctx, e); err != nil {
+		return err
+	}
+	password, err := secret.Resolve(ep.Secret)
+	if err != nil {
+		return err
+	}
+	p, err := h.launch(ctx, ep)
+	if err != nil {
+		if diag.Find(err) != nil && diag.Find(err).Code.ID == diag.ConnectorDied.ID {
+			e.fails++
+		}
+		return err
+	}
+	describe, err := p.Describe(ctx)
+	if err == nil {
+		e.opened, err = p.Open(ctx, &connectorv1.OpenRequest{
+			Role: ep.Role, Url: ep.Url, Password: password, Options: ep.Options, Pipeline: ep.Pipeline, MemoryBudget: h.cfg.Budget,
+		})
+	}
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	e.process, e.describe, e.started = p, describe, time.Now()
+	return nil
+}
+
+func alive(p *sdk.Process) bool {
+	select {
+	case <-p.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// bury clears away a process that ended by itself and decides when the next may start.
+func (h *Host) bury(e *entry) {
+	if time.Since(e.started) > steady {
+		e.fails = 0
+	}
+	e.fails++
+	if e.fails > 1 {
+		e.notUntil = time.Now().Add(min(maxBackoff, 100*time.Millisecond<<min(e.fails, 8)))
+	}
+	if err := e.process.Close(); err != nil {
+		h.cfg.Log.Debug("closing a dead connector", "err", err)
+	}
+	e.process = nil
+}
+
+func (h *Host) pause(ctx context.Context, e *entry) error {
+	wait := time.Until(e.notUntil)
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.quit:
+		return diag.CallCancelled.New("connector", nil, "the agent is ending")
+	}
+}
+
+// launch starts the subprocess for an endpoint.
+func (h *Host) launch(ctx context.Context, ep *fleetv1.Endpoint) (*sdk.Process, error) {
+	name := ep.Connector
+	if name == "" {
+		u, err := url.Parse(ep.Url)
+		if err != nil {
+			return nil, diag.NoConnector.New("endpoint "+ep.Name, nil, "its URL cannot be read")
+		}
+		name = map[string]string{"postgresql": "postgres"}[u.Scheme]
+		if name == "" {
+			name = u.Scheme
+		}
+	}
+	path, args, err := h.binary(name)
+	if err != nil {
+		return nil, err
+	}
+	return sdk.Launch(ctx, sdk.LaunchConfig{
+		Name: name, Path: path, Args: args, Env: append(environment(h.cfg.Budget), h.cfg.Env...), Log: h.cfg.Log,
+	})
+}
+
+// binary finds the connector: one of its own in the directory, or this binary.
+func (h *Host) binary(name string) (string, []string, error) {
+	if name == "" || name != filepath.Base(name) || name == "." || name == ".." {
+		return "", nil, diag.NoConnector.New("connector", nil, "%q is not a connector's name", name)
+	}
+	if h.cfg.Dir != "" {
+		path := filepath.Join(h.cfg.Dir, "drover-connector-"+name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil, h.verify(path)
+		}
+	}
+	if slices.Contains(h.cfg.BuiltIn, name) {
+		return h.cfg.Self, append(slices.Clone(h.cfg.SelfArgs), name), nil
+	}
+	return "", nil, diag.NoConnector.New("connector "+name, nil, "it is neither built in nor in the connector directory")
+}
+
+// Connectors lists what this host can start.
+func (h *Host) Connectors() []string {
+	names := slices.Clone(h.cfg.BuiltIn)
+	found, _ := filepath.Glob(filepath.Join(h.cfg.Dir, "drover-connector-*"))
+	for _, path := range found {
+		if h.cfg.Dir != "" {
+			names = append(names, strings.TrimPrefix(filepath.Base(path), "drover-connector-"))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// verify refuses an external binary that changed since this process first started it.
+func (h *Host) verify(path string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if want, ok := h.sums[path]; ok {
+		check := goplugin.SecureConfig{Checksum: want, Hash: sha256.New()} // fresh: the library never resets it
+		if same, err := check.Check(path); err != nil || !same {
+			return diag.NoConnector.New(path, err, "the file changed while the agent runs; restart the agent to use it")
+		}
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return diag.NoConnector.New(path, err, "it cannot be read")
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return diag.NoConnector.New(path, err, "it cannot be read")
+	}
+	h.sums[path] = sum.Sum(nil)
+	return nil
+}
+
+// sweep ends processes that nobody has used for a while.
+func (h *Host) sweep() {
+	tick := time.NewTicker(idleFor / 6)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.quit:
+			return
+		case now := <-tick.C:
+			h.end(func(e *entry) bool { return e.users == 0 && now.Sub(e.idle) > idleFor })
+		}
+	}
+}
+
+// end takes the entries that match out of the pool and closes their processes.
+func (h *Host) end(which func(*entry) bool) {
+	h.mu.Lock()
+	var gone []*entry
+	for k, e := range h.pool {
+		if which(e) {
+			delete(h.pool, k)
+			gone = append(gone, e)
+		}
+	}
+	h.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, e := range gone {
+		wg.Go(func() {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if e.process == nil {
+				return
+			}
+			if err := e.process.Close(); err != nil {
+				h.cfg.Log.Debug("closing a connector", "err", fmt.Sprint(err))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Close ends every process and waits for them. Open fails from then on.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return nil
+	}
+	h.closed = true
+	close(h.quit)
+	h.mu.Unlock()
+	h.end(func(*entry) bool { return true })
+	h.wg.Wait()
+	return nil
+}

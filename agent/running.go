@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/telemetry"
+	"github.com/droverdb/drover/plugins/sdk"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// running is a task under way.
+type running struct {
+	task   *fleetv1.Task
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	// rows and bytes are of loads; stream is set by streams.
+	rows, bytes atomic.Int64
+	stream      atomic.Pointer[func() *fleetv1.StreamProgress]
+}
+
+func (r *running) progress() *fleetv1.TaskProgress {
+	p := &fleetv1.TaskProgress{Task: r.task.Id, Pipeline: r.task.Pipeline, Rows: r.rows.Load(), Bytes: r.bytes.Load()}
+	if f := r.stream.Load(); f != nil {
+		p.Stream = (*f)()
+	}
+	if p.Stream == nil && p.Bytes == 0 {
+		return nil
+	}
+	return p
+}
+
+// Task begins a task. One that runs already with this epoch or a higher one goes on undisturbed; one of a lower epoch
+// is cancelled, and the new one begins after its end.
+func (a *Agent) Task(t *fleetv1.Task) {
+	a.mu.Lock()
+	before := a.running[t.Id]
+	if before != nil && before.task.Epoch >= t.Epoch {
+		a.mu.Unlock()
+		return
+	}
+	r := &running{task: t, done: make(chan struct{})}
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancelCause(telemetry.Extract(a.tasks.Context(), t.Traceparent))
+	a.running[t.Id] = r
+	a.mu.Unlock()
+	if before != nil {
+		before.cancel(diag.FencedOut.New("task", nil, "the coordinator gave it a newer epoch"))
+	}
+	err := a.tasks.Go(func(context.Context) error {
+		if before != nil {
+			<-before.done
+		}
+		a.finish(r, a.guarded(ctx, r))
+		return nil
+	})
+	if err != nil {
+		a.finish(r, &fleetv1.Result{Failure: sdk.FailureOf(diag.CallCancelled.New("agent "+a.cfg.Name, nil, "it is ending"))})
+	}
+}
+
+// Cancel ends a task; its result says so.
+func (a *Agent) Cancel(c *fleetv1.Cancel) {
+	a.mu.Lock()
+	r := a.running[c.Task]
+	a.mu.Unlock()
+	if r != nil {
+		r.cancel(diag.CallCancelled.New("task", nil, "%s", c.Reason))
+	}
+}
+
+// guarded runs a task; a panic is that task's failure, not the agent's end.
+func (a *Agent) guarded(ctx context.Context, r *running) (result *fleetv1.Result) {
+	began := time.Now()
+	name := fmt.Sprintf("%T", r.task.Work)
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("a task panicked", "task", r.task.Id, "panic", p, "stack", string(debug.Stack()))
+			result = &fleetv1.Result{Failure: sdk.FailureOf(diag.Internal.New("task", nil, "panic: %v", p))}
+		}
+		a.log.Debug("task ended", "task", r.task.Id, "epoch", r.task.Epoch, "work", name, "pipeline", r.task.Pipeline,
+			"seconds", time.Since(began).Seconds(), "code", result.GetFailure().GetCode())
+	}()
+	ctx, span := telemetry.Tracer().Start(ctx, name)
+	defer span.End()
+	result, err := a.execute(ctx, r)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && diag.Find(err) == nil && diag.Find(cause) != nil {
+			err = cause // the reason of the cancellation says more than "cancelled"
+		}
+		span.RecordError(err)
+		result = &fleetv1.Result{Failure: sdk.FailureOf(err)}
+	}
+	return result
+}
+
+func (a *Agent) finish(r *running, result *fleetv1.Result) {
+	result.Task, result.Epoch, result.Pipeline = r.task.Id, r.task.Epoch, r.task.Pipeline
+	r.cancel(nil)
+	a.session.Report(result)
+	a.mu.Lock()
+	if a.running[r.task.Id] == r {
+		delete(a.running, r.task.Id)
+	}
+	a.mu.Unlock()
+	close(r.done)
+}
+
+// event reports something of a task that goes on.
+func (a *Agent) event(r *running, e *fleetv1.Event) {
+	e.Task, e.Epoch, e.Pipeline = r.task.Id, r.task.Epoch, r.task.Pipeline
+	a.session.Event(e)
+}

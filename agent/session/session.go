@@ -1,0 +1,231 @@
+// Package session is an agent's one outbound link to its coordinator. It outlives every single connection: tasks go on
+// while it reconnects, and what they report is kept until it has arrived.
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/droverdb/drover/agent/link"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+const (
+	firstPause       = 100 * time.Millisecond
+	longestPause     = 5 * time.Second
+	defaultHeartbeat = time.Second
+	defaultTTL       = 10 * time.Second
+	progressEvery    = time.Second
+	welcomeTimeout   = 10 * time.Second
+)
+
+// Handler is what the coordinator's messages are for. Its methods return at once.
+type Handler interface {
+	Task(*fleetv1.Task)
+	Cancel(*fleetv1.Cancel)
+	Gate(*fleetv1.GateRequest)
+	Drain()
+	// Hello introduces the agent, with the tasks it is running.
+	Hello() *fleetv1.Hello
+	// Progress is nil when nothing runs.
+	Progress() *fleetv1.Progress
+}
+
+// Config names the coordinator.
+type Config struct {
+	Address string
+	// TLS is needed off this machine.
+	TLS     *tls.Config
+	Handler Handler
+	Log     *slog.Logger
+}
+
+// Session is the link. Make it with New, then Run it.
+type Session struct {
+	cfg  Config
+	conn *grpc.ClientConn
+	out  *outbox
+}
+
+// New checks the address; the connection is made by Run.
+func New(cfg Config) (*Session, error) {
+	creds, err := link.Credentials(cfg.Address, cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(cfg.Address, append(sdk.DialOptions(), grpc.WithTransportCredentials(creds),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 15 * time.Second}))...)
+	if err != nil {
+		return nil, diag.NoCoord.New(cfg.Address, err, "the coordinator's address cannot be used")
+	}
+	return &Session{cfg: cfg, conn: conn, out: newOutbox()}, nil
+}
+
+// Report sends a result; it is sent again after a reconnect unless it has surely arrived.
+func (s *Session) Report(r *fleetv1.Result) {
+	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Result{Result: r}}, true)
+}
+
+// Event sends an event, kept like a result and in order with it.
+func (s *Session) Event(e *fleetv1.Event) {
+	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Event{Event: e}}, true)
+}
+
+// Reply answers a gate request. After a reconnect the coordinator asks again.
+func (s *Session) Reply(r *fleetv1.GateReply) {
+	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_GateReply{GateReply: r}}, false)
+}
+
+// Flush waits until everything is sent, or the context ends.
+func (s *Session) Flush(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.out.unsent() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Run keeps the link up until ctx ends, with growing, uneven pauses between attempts.
+func (s *Session) Run(ctx context.Context) error {
+	defer s.conn.Close()
+	pause := firstPause
+	for {
+		began := time.Now()
+		err := s.once(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > longestPause {
+			pause = firstPause
+		}
+		s.cfg.Log.Warn("no link to the coordinator; tasks go on", "address", s.cfg.Address, "err", err, "again_in", pause)
+		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+type wire = grpc.BidiStreamingClient[fleetv1.SessionRequest, fleetv1.SessionResponse]
+
+// once runs one connection: hello, welcome, then both directions until either breaks.
+func (s *Session) once(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	st, err := fleetv1.NewFleetServiceClient(s.conn).Session(ctx, grpc.WaitForReady(false))
+	if err != nil {
+		return sdk.CallError(ctx, err, s.cfg.Address, diag.NoCoord)
+	}
+	welcome, err := s.greet(st, cancel)
+	if err != nil {
+		return sdk.CallError(ctx, err, s.cfg.Address, diag.NoCoord)
+	}
+	s.cfg.Log.Info("linked to the coordinator", "address", s.cfg.Address, "session", welcome.Session)
+	s.out.rewind()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cancel(s.send(ctx, st, welcome))
+	}()
+	err = s.receive(st)
+	cancel(err)
+	<-done
+	return sdk.CallError(context.Background(), err, s.cfg.Address, diag.NoCoord)
+}
+
+// greet says hello and waits for the welcome, not for ever.
+func (s *Session) greet(st wire, cancel context.CancelCauseFunc) (*fleetv1.Welcome, error) {
+	timer := time.AfterFunc(welcomeTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+	if err := st.Send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Hello{Hello: s.cfg.Handler.Hello()}}); err != nil {
+		_, err = st.Recv() // the reason comes with the receive
+		return nil, err
+	}
+	m, err := st.Recv()
+	if err != nil {
+		return nil, err
+	}
+	if m.GetWelcome() == nil {
+		return nil, fmt.Errorf("the coordinator began with %T instead of a welcome", m.Kind)
+	}
+	return m.GetWelcome(), nil
+}
+
+// send writes reports, heartbeats and progress until the link ends.
+func (s *Session) send(ctx context.Context, st wire, w *fleetv1.Welcome) error {
+	ttl := orDefault(w.TtlMillis, defaultTTL)
+	beat := time.NewTicker(orDefault(w.HeartbeatMillis, defaultHeartbeat))
+	defer beat.Stop()
+	progress := time.NewTicker(progressEvery)
+	defer progress.Stop()
+	for {
+		for m := s.out.take(); m != nil; m = s.out.take() {
+			if err := st.Send(m); err != nil {
+				return err
+			}
+		}
+		var m *fleetv1.SessionRequest
+		select {
+		case <-ctx.Done():
+			return st.CloseSend()
+		case <-s.out.wake:
+			continue
+		case now := <-beat.C:
+			s.out.settle(now.Add(-2 * ttl))
+			m = &fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Heartbeat{Heartbeat: &fleetv1.Heartbeat{SentMicros: now.UnixMicro()}}}
+		case <-progress.C:
+			p := s.cfg.Handler.Progress()
+			if p == nil {
+				continue
+			}
+			m = &fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Progress{Progress: p}}
+		}
+		if err := st.Send(m); err != nil {
+			return err
+		}
+	}
+}
+
+func orDefault(millis int64, d time.Duration) time.Duration {
+	if millis <= 0 {
+		return d
+	}
+	return time.Duration(millis) * time.Millisecond
+}
+
+// receive hands the coordinator's messages on until the link breaks.
+func (s *Session) receive(st wire) error {
+	for {
+		m, err := st.Recv()
+		if err != nil {
+			return err
+		}
+		switch k := m.Kind.(type) {
+		case *fleetv1.SessionResponse_Task:
+			s.cfg.Handler.Task(k.Task)
+		case *fleetv1.SessionResponse_Cancel:
+			s.cfg.Handler.Cancel(k.Cancel)
+		case *fleetv1.SessionResponse_GateRequest:
+			s.cfg.Handler.Gate(k.GateRequest)
+		case *fleetv1.SessionResponse_Drain:
+			s.cfg.Handler.Drain()
+		}
+	}
+}

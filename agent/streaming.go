@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/droverdb/drover/agent/stream"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// gateDepth bounds the gate requests that wait; the coordinator sends few and waits for the answers.
+const gateDepth = 256
+
+// gateQueue hands gate requests to a stream one after another, in the order they came.
+type gateQueue struct {
+	requests chan *fleetv1.GateRequest
+}
+
+// Gate queues a request for the pipeline's stream.
+func (a *Agent) Gate(req *fleetv1.GateRequest) {
+	a.mu.Lock()
+	q := a.streams[req.Pipeline]
+	a.mu.Unlock()
+	if q != nil {
+		select {
+		case q.requests <- req:
+			return
+		default:
+		}
+	}
+	a.refuse(req)
+}
+
+func (a *Agent) refuse(req *fleetv1.GateRequest) {
+	a.session.Reply(&fleetv1.GateReply{Id: req.Id, Pipeline: req.Pipeline,
+		Failure: sdk.FailureOf(diag.NoAgent.New("pipeline "+req.Pipeline, nil, "its stream does not run on agent %s now", a.cfg.Name))})
+}
+
+// stream runs a slot and its gate until cancelled.
+func (a *Agent) stream(ctx context.Context, r *running, work *fleetv1.StreamTask) (*fleetv1.Result, error) {
+	source, sink, err := a.ends(ctx, r.task)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	defer sink.Close()
+	s := stream.New(stream.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Source: source, Sink: sink, Work: work,
+		Started: func(position []byte) {
+			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_StreamStarted{StreamStarted: &fleetv1.StreamStarted{Position: position}}})
+		}})
+	progress := s.Progress
+	r.stream.Store(&progress)
+	end := a.serveGate(ctx, r.task.Pipeline, s)
+	position, err := s.Run(ctx)
+	end()
+	if err != nil {
+		return nil, err
+	}
+	return &fleetv1.Result{Outcome: &fleetv1.Result_Stream{Stream: &fleetv1.StreamResult{Position: position}}}, nil
+}
+
+// serveGate answers the pipeline's gate requests from s until end is called.
+func (a *Agent) serveGate(ctx context.Context, pipeline string, s *stream.Stream) (end func()) {
+	q := &gateQueue{requests: make(chan *fleetv1.GateRequest, gateDepth)}
+	a.mu.Lock()
+	a.streams[pipeline] = q
+	a.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case req := <-q.requests:
+				a.session.Reply(s.Handle(ctx, req))
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() {
+		a.mu.Lock()
+		if a.streams[pipeline] == q {
+			delete(a.streams, pipeline)
+		}
+		a.mu.Unlock()
+		cancel()
+		<-done
+		for {
+			select {
+			case req := <-q.requests:
+				a.refuse(req)
+			default:
+				return
+			}
+		}
+	}
+}
