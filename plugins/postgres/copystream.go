@@ -41,14 +41,28 @@ func (c *copyStream) run(ctx context.Context, sql string, outs func(n int) (*cop
 	if err := c.conn.SyncConn(ctx); err != nil {
 		return err
 	}
-	// Closing is the one way to interrupt a read that does not depend on who set the deadline last.
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.Conn().Close() })
-	defer stop()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		c.interrupt()
+	})
 	err := c.exchange(sql, outs, ended)
+	if !stop() {
+		<-interrupted
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// interrupt closes the socket, the one way to end a read that does not depend on who set the deadline last, and
+// asks the server to stop: it would notice the closed socket only when it has something to send.
+func (c *copyStream) interrupt() {
+	_ = c.conn.Conn().Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = c.conn.CancelRequest(ctx)
 }
 
 func (c *copyStream) exchange(sql string, outs func(int) (*copyOut, error), ended func(int) error) error {
