@@ -1,0 +1,321 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+const (
+	startWait = 30 * time.Second
+	// idleWait bounds a read so that the end of the context and the age of a round are seen.
+	idleWait = 200 * time.Millisecond
+	// quietWait decides that nothing more is on its way.
+	quietWait = 300 * time.Microsecond
+	// flightWait is how soon an ack is noticed while nothing arrives.
+	flightWait = 2 * time.Millisecond
+	// deadAfter without a byte, although the server was asked to answer, means that it is gone.
+	deadAfter = 2 * time.Minute
+	// idleEvery bounds how often Idle frames are sent.
+	idleEvery = 100 * time.Millisecond
+	// xidMask is the part of a transaction id that the stream carries.
+	xidMask = 1<<32 - 1
+)
+
+// streamer is one Stream call.
+type streamer struct {
+	where  string
+	conn   *walConn
+	link   *link
+	tables map[string]*streamTable
+	rels   map[uint32]*walRelation
+	round  *round
+	vals   []wireValue
+	before []wireValue
+	kbuf   [2][]byte
+	// from is the end of what the target has already.
+	from uint64
+	// xid is the newest known full transaction id: the stream has only its lower half.
+	xid uint64
+
+	inTxn   bool
+	skip    bool
+	commit  uint64
+	id      uint64
+	micros  int64
+	indexed bool // the transaction has an entry in the current piece
+	index   uint32
+	txnSize int
+
+	seen     uint64 // end of the log as the server told it
+	seenAt   int64
+	reported uint64
+	idleAt   time.Time
+}
+
+// Stream emits rounds from the position on. The reading side is this goroutine; two others tell the server
+// what is durable at the target and keep an idle slot moving.
+func (s *Source) Stream(ctx context.Context, start *connectorv1.StreamRequest_Start, acks <-chan []byte, emit func(*sdk.Frame) error) error {
+	_, from, err := readPosition(start.GetFrom())
+	if err != nil {
+		return err
+	}
+	name := slotName(start.GetPipeline())
+	st := &streamer{
+		where: "source › slot " + name, from: from, reported: from,
+		tables: map[string]*streamTable{}, rels: map[uint32]*walRelation{},
+		round: &round{emit: emit, used: map[*streamTable]struct{}{}, last: start.GetFrom()},
+	}
+	side, err := connect(ctx, s.cfg, "heartbeat", connectorv1.Role_ROLE_SOURCE)
+	if err != nil {
+		return err
+	}
+	about, err := st.inspect(ctx, side, name, start)
+	if err == nil {
+		err = st.open(ctx, s.cfg, name, about.binary)
+	}
+	if err != nil {
+		_ = side.Close(context.WithoutCancel(ctx))
+		return err
+	}
+	st.link = newLink(st.conn, s.cfg, side, from, about.feedback, heartbeatOf(s.cfg))
+	return st.link.while(ctx, acks, st.read)
+}
+
+func heartbeatOf(cfg Config) time.Duration {
+	if d, err := time.ParseDuration(cfg.Options["heartbeat"]); err == nil && d > 0 {
+		return d
+	}
+	return 10 * time.Second
+}
+
+// inspected is what has to be known before the stream starts.
+type inspected struct {
+	binary   bool
+	feedback time.Duration
+}
+
+// inspect verifies that the slot still has everything after from, and learns how to read it.
+func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, start *connectorv1.StreamRequest_Start) (inspected, error) {
+	var in inspected
+	slot, err := lookAtSlot(ctx, side, name)
+	switch {
+	case err != nil:
+		return in, err
+	case !slot.found:
+		return in, diag.SlotLost.New(st.where, nil, "there is no such slot")
+	case slot.lost:
+		return in, diag.SlotLost.New(st.where, nil, "the server has removed log that the slot needs")
+	case slot.confirmed > st.from:
+		return in, diag.SlotLost.New(st.where, nil, "the target needs the log from %s, the slot has it from %s", formatLSN(st.from), formatLSN(slot.confirmed))
+	}
+	var types []uint32
+	textOnly := false
+	for _, t := range start.GetTables() {
+		for _, c := range t.GetColumns() {
+			textOnly = textOnly || c.GetTextOnly()
+			types = append(types, c.GetNativeId())
+		}
+	}
+	var xmax uint64
+	var timeout, sendless, version int
+	var end string
+	err = side.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+		(SELECT setting::int FROM pg_settings WHERE name = 'wal_sender_timeout'), current_setting('server_version_num')::int,
+		(SELECT count(*)::int FROM pg_type WHERE oid = ANY($1::oid[]) AND typsend = 0), pg_current_wal_lsn()::text`, types).
+		Scan(&xmax, &timeout, &version, &sendless, &end)
+	if err != nil {
+		return in, mapError(err, st.where)
+	}
+	if lsn, err := parseLSN(end); err != nil {
+		return in, err
+	} else if st.from > lsn {
+		return in, diag.PositionForeign.New(st.where, nil, "the target is at %s, the source's log ends at %s", formatLSN(st.from), end)
+	}
+	st.xid = xmax
+	in.feedback = 10 * time.Second
+	if third := time.Duration(timeout) * time.Millisecond / 3; third > 0 {
+		in.feedback = min(in.feedback, third)
+	}
+	lane := start.GetLane()
+	in.binary = !textOnly && sendless == 0 && version >= 140000
+	for _, t := range start.GetTables() {
+		table, err := newStreamTable(t, lane, in.binary)
+		if err != nil {
+			return in, err
+		}
+		st.tables[t.GetSource().GetSchema()+"\x00"+t.GetSource().GetName()] = table
+	}
+	return in, nil
+}
+
+func (st *streamer) open(ctx context.Context, cfg Config, name string, bin bool) error {
+	pc, err := connectReplication(ctx, cfg, "stream")
+	if err != nil {
+		return err
+	}
+	if st.conn, err = newWalConn(pc); err != nil {
+		_ = pc.Close(context.WithoutCancel(ctx))
+		return mapError(err, st.where)
+	}
+	opts := []string{"proto_version '1'", "publication_names " + literal(ident(name))}
+	if bin {
+		opts = append(opts, "binary 'true'")
+	}
+	sql := fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (%s)", ident(name), formatLSN(st.from), strings.Join(opts, ", "))
+	if err := st.conn.start(sql, startWait); err != nil {
+		st.conn.close()
+		return mapError(err, st.where)
+	}
+	return nil
+}
+
+// read is the loop of the stream: everything in the buffer, then wait.
+func (st *streamer) read(ctx context.Context) error {
+	for {
+		for {
+			typ, body, ok, err := st.conn.next()
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if err := st.message(typ, body); err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := st.due(); err != nil {
+			return err
+		}
+		n, err := st.conn.fill(st.patience())
+		if err != nil {
+			return mapError(err, st.where)
+		}
+		if n > 0 {
+			st.link.heard()
+			continue
+		}
+		if st.link.silent() > deadAfter {
+			return diag.ConnLost.New(st.where, nil, "the server has not answered for %s", deadAfter)
+		}
+		if err := st.quiet(); err != nil {
+			return err
+		}
+	}
+}
+
+// patience is how long the next read may take.
+func (st *streamer) patience() time.Duration {
+	switch {
+	case st.inTxn:
+		return idleWait
+	case st.round.empty() && st.inFlight():
+		return idleWait / 10
+	case st.round.empty():
+		return idleWait
+	case st.inFlight():
+		return flightWait
+	}
+	return quietWait
+}
+
+// inFlight: the target has not committed all that was emitted.
+func (st *streamer) inFlight() bool {
+	_, end, _ := readPosition(st.round.last)
+	return st.link.acked.Load() < end
+}
+
+// quiet is called when nothing more is ready.
+func (st *streamer) quiet() error {
+	if st.inTxn {
+		return nil
+	}
+	if !st.round.empty() {
+		if !st.inFlight() || time.Since(st.round.since) >= roundAge {
+			return st.round.flush(false)
+		}
+		return nil
+	}
+	return st.idle()
+}
+
+// due does what must not wait for a quiet moment: other tables' traffic may leave none.
+func (st *streamer) due() error {
+	if st.inTxn {
+		return nil
+	}
+	if st.round.empty() {
+		return st.idle()
+	}
+	if !st.round.backlog && time.Since(st.round.since) >= roundLate {
+		return st.round.flush(false)
+	}
+	return nil
+}
+
+// idle reports that the log was read up to where the server says it is.
+func (st *streamer) idle() error {
+	if st.seen <= st.reported || st.inTxn || !st.round.empty() || st.inFlight() || time.Since(st.idleAt) < idleEvery {
+		return nil
+	}
+	st.idleAt, st.reported = time.Now(), st.seen
+	h := &rowv1.Idle{Position: position(st.seen, st.seen), SourceMicros: st.seenAt}
+	return st.round.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Idle{Idle: h}}, nil)
+}
+
+// message handles one message of the replication protocol.
+func (st *streamer) message(typ byte, body []byte) error {
+	switch typ {
+	case 'd':
+		return st.copyData(body)
+	case 'E':
+		return mapError(serverSays(body), st.where)
+	case 'N', 'S':
+		return nil
+	case 'c', 'C', 'Z':
+		return diag.ConnLost.New(st.where, nil, "the server ended the stream")
+	}
+	return diag.StreamBroken.New(st.where, nil, "protocol message %q", typ)
+}
+
+func (st *streamer) copyData(body []byte) error {
+	w := wire{b: body}
+	switch kind := w.u8(); kind {
+	case 'w':
+		w.take(24) // start, end, clock: keepalives and commits say it better
+		if w.bad || len(w.b) == 0 {
+			return st.broken("a change without content")
+		}
+		return st.change(w)
+	case 'k':
+		end, clock, ask := w.u64(), w.u64(), w.u8()
+		if w.bad {
+			return st.broken("a keepalive cut short")
+		}
+		if ask == 1 {
+			st.link.answer()
+		}
+		if !st.inTxn && end > st.seen {
+			st.seen, st.seenAt = end, int64(clock)+pgEpochMicros
+		}
+		return nil
+	default:
+		return diag.StreamBroken.New(st.where, nil, "replication message %q", kind)
+	}
+}
+
+func (st *streamer) broken(why string) error {
+	return diag.StreamBroken.New(st.where, nil, "%s", why)
+}

@@ -1,0 +1,161 @@
+package postgres
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+// link keeps the source's session alive and the slot moving, whatever the reading side waits for.
+type link struct {
+	conn     *walConn
+	cfg      Config
+	side     *pgx.Conn
+	every    time.Duration
+	beat     time.Duration
+	acked    atomic.Uint64
+	last     atomic.Int64 // when the server was heard, in nanoseconds
+	question chan struct{}
+}
+
+func newLink(conn *walConn, cfg Config, side *pgx.Conn, from uint64, every, beat time.Duration) *link {
+	l := &link{conn: conn, cfg: cfg, side: side, every: every, beat: beat, question: make(chan struct{}, 1)}
+	l.acked.Store(from)
+	l.heard()
+	return l
+}
+
+func (l *link) heard() { l.last.Store(time.Now().UnixNano()) }
+
+func (l *link) silent() time.Duration { return time.Since(time.Unix(0, l.last.Load())) }
+
+// answer asks for a status message soon; the server waits for one.
+func (l *link) answer() {
+	select {
+	case l.question <- struct{}{}:
+	default:
+	}
+}
+
+// while runs read with the goroutines beside it and ends them with it.
+func (l *link) while(ctx context.Context, acks <-chan []byte, read func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := l.feedback(ctx, acks); err != nil {
+			cancel(err)
+		}
+	})
+	wg.Go(func() { l.heartbeat(ctx) })
+	err := read(ctx)
+	cause := context.Cause(ctx)
+	cancel(nil)
+	wg.Wait()
+	_ = l.conn.status(l.acked.Load(), false) // what was acknowledged last must not be read again
+	l.conn.close()
+	if cause != nil {
+		err = cause
+	}
+	return mapError(err, "source › change stream")
+}
+
+// feedback is the only place that tells the server a position, and it tells acknowledged ones only.
+func (l *link) feedback(ctx context.Context, acks <-chan []byte) error {
+	tick := time.NewTicker(l.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			_, err := l.drain(acks)
+			return err
+		case p, ok := <-acks:
+			if !ok {
+				acks = nil // no more acks will come; the session stays alive
+				continue
+			}
+			if err := l.ack(p); err != nil {
+				return err
+			}
+		case <-tick.C:
+		case <-l.question:
+		}
+		var err error
+		if acks, err = l.drain(acks); err != nil {
+			return err
+		}
+		if err := l.conn.status(l.acked.Load(), l.silent() > l.every); err != nil {
+			return mapError(err, "source › change stream")
+		}
+	}
+}
+
+// drain takes the acks that are there; a closed channel becomes nil.
+func (l *link) drain(acks <-chan []byte) (<-chan []byte, error) {
+	for {
+		select {
+		case p, ok := <-acks:
+			if !ok {
+				return nil, nil
+			}
+			if err := l.ack(p); err != nil {
+				return acks, err
+			}
+		default:
+			return acks, nil
+		}
+	}
+}
+
+func (l *link) ack(p []byte) error {
+	_, end, err := readPosition(p)
+	if err != nil {
+		return err
+	}
+	if end > l.acked.Load() {
+		l.acked.Store(end)
+	}
+	return nil
+}
+
+// heartbeat writes a message into the source's log, so that a slot whose tables are idle does not hold back
+// log that other tables and databases fill. It owns the side session. Failing is no reason to stop the stream.
+func (l *link) heartbeat(ctx context.Context) {
+	defer func() {
+		if l.side != nil {
+			_ = l.side.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	for {
+		if err := l.beatOnce(ctx); err != nil && ctx.Err() == nil {
+			slog.Warn("heartbeat failed", "error", mapError(err, "source"))
+			_ = l.side.Close(context.WithoutCancel(ctx))
+			l.side = nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(l.beat):
+		}
+		if l.side == nil {
+			conn, err := connect(ctx, l.cfg, "heartbeat", connectorv1.Role_ROLE_SOURCE)
+			if err == nil {
+				l.side = conn
+			}
+		}
+	}
+}
+
+func (l *link) beatOnce(ctx context.Context) error {
+	if l.side == nil {
+		return nil
+	}
+	_, err := l.side.Exec(ctx, `SELECT pg_logical_emit_message(false, 'drover', '')`)
+	return err
+}
