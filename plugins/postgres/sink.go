@@ -12,7 +12,10 @@ type Sink struct {
 	cfg  Config
 	base base
 
-	sums readers
+	tokens   tokens
+	writers  writers
+	appliers appliers
+	sums     readers
 }
 
 // NewSink makes a sink that is not yet open.

@@ -1,0 +1,131 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/plugins/sdk/apply"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+// rereadAnswer is a reread frame, decoded.
+type rereadAnswer struct {
+	header *rowv1.Reread
+	rows   *apply.Batch
+}
+
+func (r *roundReader) reread(ctx context.Context, h *rowv1.Reread, f *sdk.Frame) error {
+	answer := &rereadAnswer{header: h}
+	if f.Payload.Len() == 0 {
+		f.Free()
+	} else {
+		b, err := r.decode(h.Table, h.SchemaVersion, nil, f)
+		if err != nil {
+			return err
+		}
+		answer.rows = b
+	}
+	select {
+	case r.a.rereads <- answer:
+	case <-ctx.Done():
+		if answer.rows != nil {
+			answer.rows.Release()
+		}
+	}
+	return nil
+}
+
+// ask has single keys read again at the source; the round's transaction stays open meanwhile.
+func (a *applier) ask(ctx context.Context, e *apply.Effect, keys []apply.Ref) (*apply.Reread, error) {
+	need := &connectorv1.RereadNeeded{Table: e.Table.Index, SchemaVersion: e.Version, Seq: a.lastSeq}
+	for _, k := range keys {
+		need.KeyBytes = append(need.KeyBytes, bytes.Clone(e.Batches[k.Batch].Key(int(k.Row))))
+	}
+	var err error
+	if need.Keys, err = keyStream(e, keys); err != nil {
+		return nil, diag.Internal.New(tableWhere(e.Table), err, "")
+	}
+	err = a.respond(&connectorv1.ApplyResponse{Kind: &connectorv1.ApplyResponse_Reread{Reread: need}})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := a.awaitReread(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if answer.header.Table != e.Table.Index || answer.header.Coverage == nil {
+		return nil, diag.Internal.New(tableWhere(e.Table), nil, "the answer to a reread does not fit the question")
+	}
+	coverage, err := proto.Marshal(answer.header.Coverage)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range need.KeyBytes {
+		a.added = append(a.added, coverRow{apply.CoverKey{Table: e.Table.Index, Key: string(k)}, coverage})
+	}
+	return &apply.Reread{Rows: answer.rows, Coverage: answer.header.Coverage}, nil
+}
+
+// awaitReread sets rounds aside that were already on their way.
+func (a *applier) awaitReread(ctx context.Context) (*rereadAnswer, error) {
+	for {
+		select {
+		case answer := <-a.rereads:
+			return answer, nil
+		case it, ok := <-a.items:
+			if !ok {
+				return nil, diag.CallCancelled.New("target", nil, "the stream ended before rows were read again")
+			}
+			if it.err != nil {
+				return nil, it.err
+			}
+			a.waiting = append(a.waiting, it)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// keyStream copies rows into a complete Arrow IPC stream.
+func keyStream(e *apply.Effect, keys []apply.Ref) ([]byte, error) {
+	schema := e.Batches[keys[0].Batch].Record().Schema()
+	cols := make([]arrow.Array, schema.NumFields())
+	defer func() {
+		for _, c := range cols {
+			if c != nil {
+				c.Release()
+			}
+		}
+	}()
+	for i := range cols {
+		var parts []arrow.Array
+		for _, k := range keys {
+			parts = append(parts, array.NewSlice(e.Batches[k.Batch].Record().Column(i), int64(k.Row), int64(k.Row)+1))
+		}
+		col, err := array.Concatenate(parts, memory.DefaultAllocator)
+		for _, p := range parts {
+			p.Release()
+		}
+		if err != nil {
+			return nil, err
+		}
+		cols[i] = col
+	}
+	rec := array.NewRecordBatch(schema, cols, int64(len(keys)))
+	defer rec.Release()
+	var out bytes.Buffer
+	w := ipc.NewWriter(&out, ipc.WithSchema(schema))
+	if err := w.Write(rec); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), w.Close()
+}

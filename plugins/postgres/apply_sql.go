@@ -1,0 +1,119 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+)
+
+// guard turns "not as many rows as expected" into an error of the server (22012, division by zero), so that a
+// whole round with its COMMIT can be sent in one piece: what follows a failed statement is not executed.
+const guard = " RETURNING 1) SELECT 1 / (count(*) = %s)::int FROM n"
+
+// source writes the derived table s that holds what was sent: columns c<i> in the target's types.
+func (a *applyTable) source(cols []int, ordinal bool) string {
+	var params, names, out []string
+	for n, i := range cols {
+		c := &a.columns[i]
+		params = append(params, fmt.Sprintf("$%d", n+1))
+		names = append(names, fmt.Sprintf("c%d", i))
+		expr := fmt.Sprintf("u.c%d", i)
+		if c.cast {
+			expr += "::" + c.resolved
+		}
+		out = append(out, fmt.Sprintf("%s AS c%d", expr, i))
+	}
+	with := ""
+	if ordinal {
+		with = " WITH ORDINALITY"
+		names, out = append(names, "ord"), append(out, "u.ord")
+	}
+	return "(SELECT " + strings.Join(out, ", ") + " FROM unnest(" + strings.Join(params, ", ") + ")" + with +
+		" AS u(" + strings.Join(names, ", ") + ")) AS s"
+}
+
+func (a *applyTable) keyColumns() []int {
+	var out []int
+	for i := range a.columns {
+		if a.columns[i].key {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func (a *applyTable) allColumns() []int {
+	out := make([]int, len(a.columns))
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
+func (a *applyTable) matchKey() string {
+	var out []string
+	for _, i := range a.keyColumns() {
+		out = append(out, fmt.Sprintf("t.%s = s.c%d", ident(a.columns[i].name), i))
+	}
+	return strings.Join(out, " AND ")
+}
+
+func (a *applyTable) deleteSQL() string {
+	return "DELETE FROM " + targetName(a.table) + " AS t USING " + a.source(a.keyColumns(), false) + " WHERE " + a.matchKey()
+}
+
+// updateSQL sets cols; the last parameter is the number of rows.
+func (a *applyTable) updateSQL(cols []int) string {
+	var set []string
+	for _, i := range cols {
+		if !a.columns[i].key {
+			set = append(set, fmt.Sprintf("%s = s.c%d", ident(a.columns[i].name), i))
+		}
+	}
+	if len(set) == 0 { // nothing but the key: only see that the rows are there
+		return fmt.Sprintf("WITH n AS (SELECT FROM %s AS t JOIN %s ON %s) SELECT 1 / (count(*) = $%d)::int FROM n",
+			targetName(a.table), a.source(cols, false), a.matchKey(), len(cols)+1)
+	}
+	return "WITH n AS (UPDATE " + targetName(a.table) + " AS t SET " + strings.Join(set, ", ") + " FROM " + a.source(cols, false) +
+		" WHERE " + a.matchKey() + fmt.Sprintf(guard, fmt.Sprintf("$%d", len(cols)+1))
+}
+
+func (a *applyTable) insertSQL() string {
+	if len(a.columns) == 0 {
+		return "INSERT INTO " + targetName(a.table) + " DEFAULT VALUES"
+	}
+	var names, values []string
+	for i, c := range a.columns {
+		names = append(names, ident(c.name))
+		values = append(values, fmt.Sprintf("s.c%d", i))
+	}
+	return "INSERT INTO " + targetName(a.table) + " (" + strings.Join(names, ", ") + ") OVERRIDING SYSTEM VALUE SELECT " +
+		strings.Join(values, ", ") + " FROM " + a.source(a.allColumns(), false)
+}
+
+// fetchSQL reads whole rows by key. Values come in the form in which the source sends them.
+func (a *applyTable) fetchSQL() string {
+	var values []string
+	for _, c := range a.columns {
+		values = append(values, "t."+ident(c.name))
+	}
+	return "SELECT s.ord, " + strings.Join(values, ", ") + " FROM " + a.source(a.keyColumns(), true) +
+		" JOIN " + targetName(a.table) + " AS t ON " + a.matchKey()
+}
+
+// deleteRowSQL removes at most $last rows that are equal in every bit (*= compares images: it needs no operator
+// of the types and treats NULLs as equal). Physical places tell equal rows apart.
+func (a *applyTable) deleteRowSQL() string {
+	var left, right []string
+	for i, c := range a.columns {
+		left = append(left, "t."+ident(c.name))
+		p := fmt.Sprintf("$%d", i+1)
+		if c.cast {
+			p += "::" + c.resolved
+		}
+		right = append(right, p)
+	}
+	name, limit := targetName(a.table), fmt.Sprintf("$%d", len(a.columns)+1)
+	return "WITH n AS (DELETE FROM " + name + " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM " + name + " AS t WHERE ROW(" +
+		strings.Join(left, ", ") + ")::record *= ROW(" + strings.Join(right, ", ") + ")::record LIMIT " + limit + "))" +
+		fmt.Sprintf(guard, limit)
+}

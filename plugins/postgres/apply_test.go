@@ -1,0 +1,213 @@
+package postgres
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/plugins/sdk/arrowio"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+const allRows = "SELECT string_agg(x.r, ' ' ORDER BY x.r) FROM (SELECT t::text AS r FROM t) x"
+
+func startApply(t *testing.T, native, ddl string, tb *rowv1.Table) (string, *Sink, *stream) {
+	t.Helper()
+	url := dev.Database(t)
+	dev.MustExec(t, url, ddl)
+	s := openSink(t, url)
+	recovered(t, s, 1, position(1, 1))
+	return url, s, applyStream(t, s, 1, native, tb)
+}
+
+func TestApply_NetEffect(t *testing.T) {
+	for _, native := range []string{arrowio.NativePGBinary, arrowio.NativePGText} {
+		t.Run(native, func(t *testing.T) {
+			tb := testTable(0, "t", 1, "id int4", "a text", "b varchar")
+			url, s, st := startApply(t, native, "CREATE TABLE t (id int PRIMARY KEY, a text, b varchar(10))", tb)
+			st.round(10, tb, ch('I', "1", "1|x|y"), ch('I', "2", "2|x|-"), ch('U', "2", "2|?|z"), ch('I', "3", "3|q|q"), ch('D', "3", "3"))
+			wantRows(t, url, allRows, "(1,x,y) (2,x,z)")
+			ack := st.round(20, tb, ch('U', "1", "1|?|n"), ch('U', "2", "2|m|?"), ch('D', "9", "9"), ch('D', "2", "2"), ch('I', "2", "2|new|-"), ch('I', "4", "4|k|l"))
+			wantRows(t, url, allRows, "(1,x,n) (2,new,) (4,k,l)")
+			if !bytes.Equal(ack.Position, position(20, 21)) || ack.Rows != 6 {
+				t.Errorf("ack %v", ack)
+			}
+			st.close()
+			if r := recovered(t, s, 2, nil); !bytes.Equal(r.Position, position(20, 21)) || r.Epoch != 2 || !r.Found {
+				t.Errorf("recovered %v", r)
+			}
+		})
+	}
+}
+
+func TestApply_MovesCarryWhatIsMissing(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4", "a text", "b text")
+	url, _, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, a text, b text)", tb)
+	dev.MustExec(t, url, "INSERT INTO t VALUES (1,'a1','b1'),(2,'a2','b2'),(5,'a5','b5')")
+	st.round(10, tb, ch('D', "1", "1"), moved(0, "3", "3|n|?"), ch('D', "3", "3"), moved(2, "4", "4|?|?"))
+	wantRows(t, url, allRows, "(2,a2,b2) (4,n,b1) (5,a5,b5)")
+	st.round(20, tb, ch('U', "2", "2|?|c2"), ch('D', "2", "2"), moved(1, "7", "7|?|?"), ch('D', "5", "5"), moved(3, "2", "2|?|x"))
+	wantRows(t, url, allRows, "(2,a5,x) (4,n,b1) (7,a2,c2)")
+	st.close()
+}
+
+func TestApply_AsksForARereadAndKeepsItsCoverage(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4", "a text", "b text")
+	url, s, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, a text, b text)", tb)
+	st.begin(10)
+	st.batch(tb, []byte{1}, ch('D', "1", "1"), moved(0, "3", "3|n|?"), ch('I', "8", "8|p|q"))
+	st.end(10, false)
+	ask := st.answer().GetReread()
+	if ask == nil || string(ask.KeyBytes[0]) != "3" || len(ask.Keys) == 0 {
+		t.Fatalf("no reread: %v", ask)
+	}
+	rec := record(tb, st.native, []change{ch('I', "3", "3|later|val")})
+	payload, err := st.enc[0].Batch(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cov := &rowv1.Coverage{Through: position(10, 11), Exact: true, Xmin: 12, Xmax: 12, HighWater: position(30, 30)}
+	st.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: &rowv1.Reread{Table: 0, SchemaVersion: 1, Keys: ask.KeyBytes, Coverage: cov}}}, payload)
+	st.committed()
+	wantRows(t, url, allRows, "(3,later,val) (8,p,q)")
+	st.round(11, tb, ch('U', "3", "3|covered|?"))
+	wantRows(t, url, allRows, "(3,later,val) (8,p,q)")
+	st.close()
+
+	recovered(t, s, 2, nil)
+	st = applyStream(t, s, 2, arrowio.NativePGBinary, tb)
+	st.round(12, tb, ch('U', "3", "3|not covered|?"))
+	wantRows(t, url, allRows, `(3,"not covered",val) (8,p,q)`)
+	st.round(40, tb, ch('D', "8", "8"))
+	st.round(41, tb, ch('D', "7", "7"))
+	wantRows(t, url, "SELECT count(*) FROM drover.key_coverage", "0")
+	st.close()
+}
+
+func TestApply_UniqueSwapAndRowsThatAreThere(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4", "u text", "b text")
+	url, _, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE, b text)", tb)
+	dev.MustExec(t, url, "INSERT INTO t VALUES (1,'x','1'),(2,'y','2')")
+	st.round(10, tb, ch('U', "1", "1|y|?"), ch('U', "2", "2|x|?"))
+	wantRows(t, url, allRows, "(1,y,1) (2,x,2)")
+	st.round(20, tb, ch('I', "1", "1|w|again"), ch('U', "6", "6|full|row"))
+	wantRows(t, url, allRows, "(1,w,again) (2,x,2) (6,full,row)")
+	st.begin(30)
+	st.batch(tb, nil, ch('I', "7", "7|n|n"), ch('U', "9", "9|?|partial"))
+	st.end(30, false)
+	wantCode(t, st.fails(), diag.MissingRow)
+	wantRows(t, url, allRows, "(1,w,again) (2,x,2) (6,full,row)")
+}
+
+func TestApply_FullRowsCountAndNullsAreEqual(t *testing.T) {
+	tb := testTable(0, "t", 0, "a int4", "b text", "j json")
+	url, _, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (a int, b text, j json)", tb)
+	dev.MustExec(t, url, "INSERT INTO t VALUES (1,NULL,'{}'),(1,NULL,'{}'),(1,NULL,'{}'),(2,'x',NULL)")
+	st.round(10, tb, ch('D', "k1", "1|-|{}"), ch('D', "k1", "1|-|{}"), ch('I', "k2", "2|x|-"), ch('D', "k3", "2|y|-"), ch('I', "k3", "2|y|-"))
+	wantRows(t, url, allRows, "(1,,{}) (2,x,) (2,x,)")
+	st.begin(20)
+	st.batch(tb, nil, ch('D', "k9", "9|-|-"))
+	st.end(20, false)
+	wantCode(t, st.fails(), diag.MissingRow)
+}
+
+func TestApply_HardTables(t *testing.T) {
+	tb := testTable(0, `we"ird Tab'le`, 2, "k\"1 int8", "K2 text", "ident int4", "arr _int4")
+	tb.Columns[0].Name, tb.Columns[1].Name = `k"1`, `Drop; --`
+	url, _, st := startApply(t, arrowio.NativePGBinary, `CREATE TABLE "we""ird Tab'le" ("k""1" bigint GENERATED ALWAYS AS IDENTITY, "Drop; --" varchar(5),
+		ident int GENERATED BY DEFAULT AS IDENTITY, arr int[], gen int GENERATED ALWAYS AS (ident * 2) STORED, PRIMARY KEY ("k""1", "Drop; --"))`, tb)
+	q := `SELECT string_agg(x.r, ' ' ORDER BY x.r) FROM (SELECT t::text AS r FROM "we""ird Tab'le" t) x`
+	st.round(10, tb, ch('I', "1", "1|a|5|3"), ch('I', "2", "2|b|6|-"))
+	wantRows(t, url, q, `(1,a,5,"{3,3}",10) (2,b,6,,12)`)
+	st.round(20, tb, ch('U', "1", "1|a|7|4"), ch('D', "2", "2|b"), ch('I', "2", "2|b|9|1"))
+	wantRows(t, url, q, `(1,a,7,"{4,4}",14) (2,b,9,"{1,1}",18)`)
+	st.close()
+}
+
+func TestApply_IdentityAlwaysOutsideTheKey(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4", "n int8")
+	url, _, st := startApply(t, arrowio.NativePGText, "CREATE TABLE t (id int PRIMARY KEY, n bigint GENERATED ALWAYS AS IDENTITY)", tb)
+	st.round(10, tb, ch('I', "1", "1|100"), ch('I', "2", "2|200"))
+	st.round(20, tb, ch('U', "1", "1|101"))
+	wantRows(t, url, allRows, "(1,101) (2,200)")
+	st.close()
+}
+
+func TestApply_PiecesStayInOneTransaction(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4", "u text")
+	url, s, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE)", tb)
+	st.begin(10)
+	st.batch(tb, nil, ch('I', "1", "1|x"), ch('I', "2", "2|y"))
+	st.end(10, true)
+	st.begin(10)
+	st.batch(tb, nil, ch('U', "1", "1|y"), ch('U', "2", "2|x"))
+	st.end(10, true)
+	wantRows(t, url, "SELECT count(*) FROM t", "0")
+	st.begin(10)
+	st.batch(tb, nil, ch('I', "3", "3|z"))
+	st.end(10, false)
+	if ack := st.committed(); ack.Rows != 5 {
+		t.Errorf("%d rows acknowledged", ack.Rows)
+	}
+	wantRows(t, url, allRows, "(1,y) (2,x) (3,z)")
+	st.begin(20)
+	st.batch(tb, nil, ch('D', "1", "1"))
+	st.end(20, true)
+	st.close()
+	wantRows(t, url, allRows, "(1,y) (2,x) (3,z)")
+	if r := recovered(t, s, 3, nil); !bytes.Equal(r.Position, position(10, 11)) {
+		t.Errorf("position %x", r.Position)
+	}
+}
+
+func TestApply_Truncate(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4", "a text")
+	url, s, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, a text)", tb)
+	low := &rowv1.Chunk{Id: 1, Keys: &rowv1.KeyRange{To: []byte{5}}, ReadRange: readRange{To: []string{"5"}}.encode()}
+	high := &rowv1.Chunk{Id: 2, Keys: &rowv1.KeyRange{From: []byte{5}}, ReadRange: readRange{From: []string{"5"}}.encode()}
+	fs := append(chunkFrames(tb, 1, 2, copyBytes(t, url, "SELECT i, 'x'::text FROM generate_series(1,2) i"), tb.Lane),
+		chunkFrames(tb, 2, 2, copyBytes(t, url, "SELECT i, 'x'::text FROM generate_series(5,6) i"), tb.Lane)...)
+	open := writeOpenFrame(1, []*rowv1.Table{tb}, low, high)
+	if _, err := s.WriteChunks(t.Context(), frames(append([]*sdk.Frame{open}, fs...)...)); err != nil {
+		t.Fatal(err)
+	}
+	st.begin(10, &rowv1.Truncate{Table: 0, Ranges: []*rowv1.KeyRange{{To: []byte{5}}}})
+	st.end(10, false)
+	st.committed()
+	wantRows(t, url, allRows, "(5,x) (6,x)")
+	st.begin(20, &rowv1.Truncate{Table: 0, All: true, RestartIdentity: true, Cascade: true})
+	st.end(20, false)
+	st.committed()
+	wantRows(t, url, "SELECT count(*) FROM t", "0")
+	st.close()
+}
+
+func TestApply_FencesAZombieEvenWithAnOpenTransaction(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4", "a text")
+	url, s, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, a text)", tb)
+	st.round(10, tb, ch('I', "1", "1|a"))
+	recovered(t, s, 2, nil)
+	st.begin(20)
+	st.batch(tb, nil, ch('I', "2", "2|zombie"))
+	st.end(20, false)
+	wantCode(t, st.fails(), diag.FencedOut)
+
+	st = applyStream(t, s, 2, arrowio.NativePGBinary, tb)
+	st.begin(20)
+	st.batch(tb, nil, ch('I', "2", "2|open"))
+	st.end(20, true)
+	st.begin(20)
+	st.batch(tb, nil, ch('I', "3", "3|open"))
+	st.end(20, true)
+	if r := recovered(t, s, 3, nil); !bytes.Equal(r.Position, position(10, 11)) {
+		t.Errorf("position %x", r.Position)
+	}
+	st.begin(20)
+	st.end(20, false)
+	wantCode(t, st.fails(), diag.ConnLost)
+	wantRows(t, url, allRows, "(1,a)")
+	_, err := s.Recover(t.Context(), recoverRequest(2))
+	wantCode(t, err, diag.FencedOut)
+}

@@ -1,0 +1,206 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+// Recover tells what the target holds of a pipeline and, when req.Epoch is not 0, raises its stream's fence:
+// once it returns, nothing of an older epoch can be committed by Apply. Idempotent; an older epoch is FencedOut.
+func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
+	conn, err := connect(ctx, s.cfg, "recover", connectorv1.Role_ROLE_SINK)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if req.Create {
+		if err := s.ensureBookkeeping(ctx, conn); err != nil {
+			return nil, err
+		}
+	} else if found, err := bookkeepingFound(ctx, conn); err != nil || !found {
+		return &connectorv1.RecoverResponse{}, mapError(err, "target › schema drover")
+	}
+	resp := &connectorv1.RecoverResponse{}
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM drover.pipeline WHERE name = $1)`, req.Pipeline).Scan(&resp.Found); err != nil {
+		return nil, mapError(err, "target › drover.pipeline")
+	}
+	if req.Create || req.Epoch > 0 {
+		if err := s.fence(ctx, conn, req); err != nil {
+			return nil, err
+		}
+	}
+	return resp, recall(ctx, conn, req.Pipeline, resp)
+}
+
+// fence stores the epoch unless a newer one is there.
+func (s *Sink) fence(ctx context.Context, conn *pgx.Conn, req *connectorv1.RecoverRequest) error {
+	if req.Epoch > math.MaxInt64 {
+		return diag.Internal.New("target › drover.stream", nil, "epoch is out of range")
+	}
+	_, err := conn.Exec(ctx, `INSERT INTO drover.pipeline (name, version) VALUES ($1, $2) ON CONFLICT DO NOTHING`, req.Pipeline, bookkeepingVersion)
+	if err != nil || req.Epoch == 0 {
+		return mapError(err, "target › drover.pipeline")
+	}
+	var initial []byte
+	if len(req.InitialPosition) > 0 {
+		initial = req.InitialPosition
+	}
+	var held int64
+	err = s.whileEnding(ctx, conn, req.Epoch, func() error {
+		return conn.QueryRow(ctx, `INSERT INTO drover.stream AS s (pipeline, epoch, position) VALUES ($1, $2, $3)
+			ON CONFLICT (pipeline) DO UPDATE SET epoch = excluded.epoch, updated = now(),
+				position = coalesce(s.position, excluded.position)
+			WHERE s.epoch <= excluded.epoch RETURNING s.epoch`, req.Pipeline, int64(req.Epoch), initial).Scan(&held)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fencedOut("target › stream of "+req.Pipeline, req.Epoch)
+	}
+	return mapError(err, "target › drover.stream")
+}
+
+// recall reads position, epochs, memo and finished chunks.
+func recall(ctx context.Context, conn *pgx.Conn, pipeline string, resp *connectorv1.RecoverResponse) error {
+	err := conn.QueryRow(ctx, `SELECT coalesce(s.epoch, 0), coalesce(s.position, ''), coalesce(p.memo, ''),
+			greatest(coalesce(s.epoch, 0), coalesce((SELECT max(epoch) FROM drover.chunk WHERE pipeline = $1), 0))
+		FROM (SELECT $1::text AS name) n LEFT JOIN drover.stream s ON s.pipeline = n.name
+			LEFT JOIN drover.pipeline p ON p.name = n.name`, pipeline).
+		Scan(&resp.Epoch, &resp.Position, &resp.Memo, &resp.MaxEpoch)
+	if err != nil {
+		return mapError(err, "target › drover.stream")
+	}
+	rows, err := conn.Query(ctx, `SELECT chunk, rows, bytes, digest, row_sum, coverage FROM drover.chunk
+		WHERE pipeline = $1 AND written ORDER BY chunk`, pipeline)
+	if err != nil {
+		return mapError(err, "target › drover.chunk")
+	}
+	resp.Written, err = pgx.CollectRows(rows, storedResult)
+	return mapError(err, "target › drover.chunk")
+}
+
+func storedResult(row pgx.CollectableRow) (*rowv1.ChunkResult, error) {
+	r := &rowv1.ChunkResult{}
+	var chunk, digest int64
+	var coverage []byte
+	if err := row.Scan(&chunk, &r.Rows, &r.Bytes, &digest, &r.RowSum, &coverage); err != nil {
+		return nil, err
+	}
+	r.Chunk, r.Digest = uint64(chunk), uint64(digest)
+	if len(coverage) > 0 {
+		r.Coverage = &rowv1.Coverage{}
+		return r, proto.Unmarshal(coverage, r.Coverage)
+	}
+	return r, nil
+}
+
+// Reset empties tables and forgets their chunks in one transaction, and stores the memo when there is one.
+// The epoch must not be older than the stream's.
+func (s *Sink) Reset(ctx context.Context, req *connectorv1.ResetRequest) (*connectorv1.ResetResponse, error) {
+	conn, err := connect(ctx, s.cfg, "reset", connectorv1.Role_ROLE_SINK)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := s.ensureBookkeeping(ctx, conn); err != nil {
+		return nil, err
+	}
+	err = s.whileEnding(ctx, conn, req.Epoch, func() error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return reset(ctx, tx, req) })
+	})
+	return &connectorv1.ResetResponse{}, mapError(err, "target")
+}
+
+func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error {
+	var newer bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM drover.stream WHERE pipeline = $1 AND epoch > $2 FOR UPDATE)`,
+		req.Pipeline, int64(req.Epoch)).Scan(&newer)
+	if err != nil {
+		return err
+	}
+	if newer && req.Epoch > 0 {
+		return fencedOut("target › stream of "+req.Pipeline, req.Epoch)
+	}
+	for _, t := range req.Tables {
+		var exists bool
+		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", targetName(t)).Scan(&exists); err != nil {
+			return err
+		}
+		if exists {
+			if _, err := tx.Exec(ctx, "TRUNCATE "+targetName(t)); err != nil {
+				return mapError(err, tableWhere(t))
+			}
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM drover.chunk WHERE pipeline = $1 AND chunk >> 32 = $2", req.Pipeline, int64(t.Index)); err != nil {
+			return err
+		}
+	}
+	if len(req.Memo) > 0 {
+		_, err = tx.Exec(ctx, `INSERT INTO drover.pipeline (name, version, memo) VALUES ($1, $2, $3)
+			ON CONFLICT (name) DO UPDATE SET memo = excluded.memo`, req.Pipeline, bookkeepingVersion, req.Memo)
+	}
+	return err
+}
+
+// Release forgets the pipeline at the target, and the schema drover with the last one. Rows stay.
+func (s *Sink) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (*connectorv1.ReleaseResponse, error) {
+	conn, err := connect(ctx, s.cfg, "release", connectorv1.Role_ROLE_SINK)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	resp := &connectorv1.ReleaseResponse{}
+	if found, err := bookkeepingFound(ctx, conn); err != nil || !found {
+		return resp, mapError(err, "target › schema drover")
+	}
+	s.tokens.mu.Lock()
+	s.tokens.made = false
+	s.tokens.mu.Unlock()
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return release(ctx, tx, req.Pipeline, resp) })
+	return resp, mapError(err, "target › schema drover")
+}
+
+func release(ctx context.Context, tx pgx.Tx, pipeline string, resp *connectorv1.ReleaseResponse) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(bookkeepingLock)); err != nil {
+		return err
+	}
+	for _, stmt := range []string{
+		"DELETE FROM drover.stream WHERE pipeline = $1", "DELETE FROM drover.chunk WHERE pipeline = $1",
+		"DELETE FROM drover.step WHERE pipeline = $1", "DELETE FROM drover.key_coverage WHERE pipeline = $1",
+	} {
+		if _, err := tx.Exec(ctx, stmt, pipeline); err != nil {
+			return err
+		}
+	}
+	tag, err := tx.Exec(ctx, "DELETE FROM drover.pipeline WHERE name = $1", pipeline)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() > 0 {
+		resp.Removed = append(resp.Removed, "tokens of pipeline "+pipeline)
+	}
+	var left bool
+	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM drover.pipeline)").Scan(&left); err != nil || left {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "DROP SCHEMA drover CASCADE"); err != nil {
+		return err
+	}
+	resp.Removed = append(resp.Removed, "schema drover")
+	return nil
+}
+
+// targetName is the quoted name of a table at the target.
+func targetName(t *rowv1.Table) string {
+	return ident(t.GetTarget().GetSchema(), t.GetTarget().GetName())
+}
+
+func tableWhere(t *rowv1.Table) string {
+	return "target › table " + t.GetTarget().GetSchema() + "." + t.GetTarget().GetName()
+}

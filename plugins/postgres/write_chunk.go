@@ -1,0 +1,296 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/zeebo/xxh3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/plugins/sdk/arrowio"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+// chunkWriter writes the chunks of one write_open frame.
+type chunkWriter struct {
+	sink    *Sink
+	conn    *pgx.Conn
+	pg      *pgconn.PgConn
+	open    *rowv1.WriteOpen
+	tables  map[uint32]*rowv1.Table
+	stored  map[uint64]*rowv1.ChunkResult
+	written []*rowv1.ChunkResult
+
+	chunk  uint64 // the chunk between chunk_begin and chunk_end, when active
+	active bool
+	table  *rowv1.Table
+	in     *copyIn // nil: the rows are at the target already
+	binary bool
+	arrow  *arrowio.Decoder
+	digest xxh3.Hasher
+	bytes  int64
+	buf    []byte
+}
+
+var (
+	copyHeader  = append(slices.Clone(copySignature), 0, 0, 0, 0, 0, 0, 0, 0)
+	copyTrailer = []byte{0xff, 0xff}
+)
+
+func (w *chunkWriter) run(ctx context.Context, next func() (*sdk.Frame, error)) (*connectorv1.WriteChunksResponse, error) {
+	if err := w.begin(ctx); err != nil {
+		return nil, mapError(err, "target › drover.chunk")
+	}
+	all := len(w.stored) == len(w.open.Chunks)
+	if all {
+		if err := drain(next); err != nil {
+			return nil, err
+		}
+	} else if err := w.frames(ctx, next); err != nil {
+		if w.in != nil {
+			err = copyError(w.table, w.in.abort(err))
+		}
+		return nil, err
+	}
+	if err := w.commit(ctx); err != nil {
+		return nil, mapError(err, "target › drover.chunk")
+	}
+	return w.response(all)
+}
+
+// begin opens the transaction and puts up the fence of every chunk. A session of an older epoch that still
+// holds one of them is ended: its rows are not committed and never will be.
+func (w *chunkWriter) begin(ctx context.Context) error {
+	if w.open.Epoch > 1<<62 {
+		return diag.Internal.New("target › drover.chunk", nil, "epoch is out of range")
+	}
+	name := appName(w.open.Pipeline, whatWrite+strconv.FormatUint(w.open.Epoch, 10))
+	if _, err := w.pg.Exec(ctx, "SET application_name = "+literal(name)+"; BEGIN").ReadAll(); err != nil {
+		return err
+	}
+	chunks := slices.SortedFunc(slices.Values(w.open.Chunks), func(a, b *rowv1.Chunk) int {
+		return cmp.Compare(a.Id, b.Id)
+	})
+	var ids []int64
+	var from, to, read [][]byte
+	for _, c := range chunks {
+		ids = append(ids, int64(c.Id))
+		from, to, read = append(from, c.Keys.GetFrom()), append(to, c.Keys.GetTo()), append(read, c.ReadRange)
+	}
+	raised := 0
+	err := w.sink.whileEnding(ctx, w.conn, w.open.Epoch, func() error {
+		tag, err := w.conn.Exec(ctx, `INSERT INTO drover.chunk AS c (pipeline, chunk, epoch, key_from, key_to, read_range)
+			SELECT $1, u.* FROM (SELECT a, $2::bigint, b, d, e FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[]) AS v(a, b, d, e)) AS u
+			ON CONFLICT (pipeline, chunk) DO UPDATE SET epoch = excluded.epoch WHERE c.epoch <= excluded.epoch AND NOT c.written`,
+			w.open.Pipeline, int64(w.open.Epoch), ids, from, to, read)
+		raised = int(tag.RowsAffected())
+		return err
+	})
+	if err != nil || raised == len(ids) {
+		return err
+	}
+	return w.recallStored(ctx, ids, raised)
+}
+
+// recallStored explains why some chunks could not be fenced: they are written, or a newer epoch owns them.
+func (w *chunkWriter) recallStored(ctx context.Context, ids []int64, raised int) error {
+	rows, err := w.conn.Query(ctx, `SELECT chunk, rows, bytes, digest, row_sum, coverage FROM drover.chunk
+		WHERE pipeline = $1 AND chunk = ANY ($2) AND written`, w.open.Pipeline, ids)
+	if err != nil {
+		return err
+	}
+	stored, err := pgx.CollectRows(rows, storedResult)
+	if err != nil {
+		return err
+	}
+	if raised+len(stored) < len(ids) {
+		return fencedOut("target › chunks of "+w.open.Pipeline, w.open.Epoch)
+	}
+	w.stored = map[uint64]*rowv1.ChunkResult{}
+	for _, r := range stored {
+		w.stored[r.Chunk] = r
+	}
+	return nil
+}
+
+func (w *chunkWriter) frames(ctx context.Context, next func() (*sdk.Frame, error)) error {
+	for {
+		f, err := next()
+		if errors.Is(err, io.EOF) {
+			return w.complete()
+		}
+		if err != nil {
+			return err
+		}
+		err = w.frame(ctx, f)
+		f.Free()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (w *chunkWriter) frame(ctx context.Context, f *sdk.Frame) error {
+	switch k := f.Header.GetKind().(type) {
+	case *rowv1.FrameHeader_ChunkBegin:
+		return w.chunkBegin(ctx, k.ChunkBegin, f)
+	case *rowv1.FrameHeader_ChunkData:
+		if !w.active || k.ChunkData.Chunk != w.chunk {
+			return diag.Internal.New("target", nil, "data of a chunk that was not begun")
+		}
+		return w.data(f)
+	case *rowv1.FrameHeader_ChunkEnd:
+		if !w.active || k.ChunkEnd.GetResult().GetChunk() != w.chunk {
+			return diag.Internal.New("target", nil, "end of a chunk that was not begun")
+		}
+		return w.chunkEnd(k.ChunkEnd.Result)
+	}
+	return diag.Internal.New("target", nil, "unexpected frame in a write stream")
+}
+
+func (w *chunkWriter) chunkBegin(ctx context.Context, b *rowv1.ChunkBegin, f *sdk.Frame) error {
+	known := slices.ContainsFunc(w.open.Chunks, func(c *rowv1.Chunk) bool { return c.Id == b.Chunk })
+	table := w.tables[b.Table]
+	if w.active || !known || table == nil {
+		return diag.Internal.New("target", nil, "chunk %d was not announced", b.Chunk)
+	}
+	w.active, w.chunk, w.table, w.bytes = true, b.Chunk, table, 0
+	w.digest.Reset()
+	if w.stored[b.Chunk] != nil {
+		return nil
+	}
+	format, columns := "binary", ""
+	w.binary = b.Lane != sdk.LanePGCopyText
+	switch b.Lane {
+	case sdk.LanePGCopyBinary:
+	case sdk.LanePGCopyText:
+		format = "text"
+	case sdk.LaneArrow:
+		dec, err := arrowio.NewDecoder(f.Bytes())
+		if err != nil {
+			return diag.Internal.New(tableWhere(table), err, "")
+		}
+		w.arrow = dec
+	default:
+		return diag.Internal.New(tableWhere(table), nil, "lane %q is not known", b.Lane)
+	}
+	if len(table.Columns) > 0 {
+		columns = " (" + columnList(table) + ")"
+	}
+	in, err := beginCopy(ctx, w.pg, "COPY "+targetName(table)+columns+" FROM STDIN (FORMAT "+format+")")
+	if err != nil {
+		return copyError(table, err)
+	}
+	w.in = in
+	if w.binary {
+		return in.writeBytes(copyHeader)
+	}
+	return nil
+}
+
+func (w *chunkWriter) data(f *sdk.Frame) error {
+	if w.in == nil {
+		return nil
+	}
+	for _, b := range f.Payload {
+		_, _ = w.digest.Write(b.ReadOnlyData())
+	}
+	w.bytes += int64(f.Payload.Len())
+	if w.arrow == nil {
+		return w.in.write(f.Payload)
+	}
+	rec, err := w.arrow.Decode(f.Bytes())
+	if err != nil {
+		return diag.Internal.New(tableWhere(w.table), err, "")
+	}
+	defer rec.Release()
+	if w.buf, err = encodeTuples(w.buf[:0], w.table, rec); err != nil {
+		return err
+	}
+	return w.in.writeBytes(w.buf)
+}
+
+// chunkEnd compares what was read with what was written; a difference keeps the transaction from committing.
+func (w *chunkWriter) chunkEnd(r *rowv1.ChunkResult) error {
+	in := w.in
+	w.active, w.in = false, nil
+	if in == nil {
+		return nil
+	}
+	if w.arrow != nil {
+		w.arrow.Release()
+		w.arrow = nil
+	}
+	if w.binary {
+		if err := in.writeBytes(copyTrailer); err != nil {
+			return copyError(w.table, in.abort(err))
+		}
+	}
+	rows, err := in.finish()
+	if err != nil {
+		return copyError(w.table, err)
+	}
+	if rows != r.Rows {
+		return diag.CountDiffers.New(tableWhere(w.table), nil, "%d rows read, %d rows written", r.Rows, rows)
+	}
+	if d := w.digest.Sum64(); d != r.Digest || w.bytes != r.Bytes {
+		return diag.CountDiffers.New(tableWhere(w.table), nil, "the bytes that arrived are not those that were sent (%d of %d)", w.bytes, r.Bytes)
+	}
+	w.written = append(w.written, r)
+	return nil
+}
+
+func (w *chunkWriter) complete() error {
+	if w.active || len(w.written)+len(w.stored) != len(w.open.Chunks) {
+		return diag.Internal.New("target", nil, "the stream ended after %d of %d chunks", len(w.written)+len(w.stored), len(w.open.Chunks))
+	}
+	return nil
+}
+
+// commit stores the results and ends the transaction in one round trip.
+func (w *chunkWriter) commit(ctx context.Context) error {
+	if len(w.written) == 0 {
+		_, err := w.conn.Exec(ctx, "ROLLBACK")
+		return err
+	}
+	batch := &pgx.Batch{}
+	for _, r := range w.written {
+		var coverage []byte
+		if r.Coverage != nil {
+			var err error
+			if coverage, err = proto.Marshal(r.Coverage); err != nil {
+				return err
+			}
+		}
+		batch.Queue(`UPDATE drover.chunk SET written = true, rows = $4, bytes = $5, digest = $6, row_sum = $7, coverage = $8
+			WHERE pipeline = $1 AND chunk = $2 AND epoch = $3`,
+			w.open.Pipeline, int64(r.Chunk), int64(w.open.Epoch), r.Rows, r.Bytes, int64(r.Digest), r.RowSum, coverage)
+	}
+	batch.Queue("COMMIT")
+	return w.conn.SendBatch(ctx, batch).Close()
+}
+
+func (w *chunkWriter) response(all bool) (*connectorv1.WriteChunksResponse, error) {
+	resp := &connectorv1.WriteChunksResponse{AlreadyWritten: all}
+	byID := map[uint64]*rowv1.ChunkResult{}
+	for _, r := range w.written {
+		byID[r.Chunk] = r
+	}
+	for _, c := range w.open.Chunks {
+		r := byID[c.Id]
+		if r == nil {
+			r = w.stored[c.Id]
+		}
+		resp.Results = append(resp.Results, r)
+	}
+	return resp, nil
+}
