@@ -4,9 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/stop"
-	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
 // bell wakes one waiter; a ring that nobody waits for is kept for the next one.
@@ -54,24 +52,4 @@ func (d drained) Err() error {
 // drainContext turns the drain of the group that runs ctx into the end of a context.
 func drainContext(ctx context.Context) context.Context {
 	return drained{context.WithoutCancel(ctx), stop.Draining(ctx)}
-}
-
-// failure is how an error travels to the coordinator.
-func failure(err error) *fleetv1.Failure {
-	e := diag.Find(err)
-	if e == nil {
-		e = diag.Internal.New("gate", err, "")
-	}
-	f := &fleetv1.Failure{Code: e.Code.ID, Where: e.Where, Why: e.Why, Fix: e.Fix()}
-	switch e.Code.Class {
-	case diag.Retry:
-		f.Class = fleetv1.FailureClass_FAILURE_CLASS_RETRY
-	case diag.Fenced:
-		f.Class = fleetv1.FailureClass_FAILURE_CLASS_FENCED
-	case diag.Hold:
-		f.Class = fleetv1.FailureClass_FAILURE_CLASS_HOLD
-	default:
-		f.Class = fleetv1.FailureClass_FAILURE_CLASS_FATAL
-	}
-	return f
 }

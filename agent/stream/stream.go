@@ -221,7 +221,7 @@ func (s *Stream) Handle(ctx context.Context, req *fleetv1.GateRequest) *fleetv1.
 	reply := &fleetv1.GateReply{Id: req.Id, Pipeline: req.Pipeline}
 	floor, err := s.handle(ctx, req)
 	if err != nil {
-		reply.Failure = failure(err)
+		reply.Failure = sdk.FailureOf(err)
 		return reply
 	}
 	reply.Floor = floor
@@ -268,9 +268,9 @@ func (s *Stream) reset(ctx context.Context, r *fleetv1.ResetTables) error {
 	s.mu.Unlock()
 	for err == nil {
 		s.mu.Lock()
-		clear := bytes.Compare(s.feed.committed, mark) >= 0 || !s.feed.busy()
+		through := bytes.Compare(s.feed.committed, mark) >= 0 || !s.feed.busy()
 		s.mu.Unlock()
-		if clear {
+		if through {
 			return nil
 		}
 		if !sleep(ctx, pollFast, s.commit.c) {
