@@ -27,7 +27,7 @@ type Config struct {
 	Name    string
 	Version string
 	Labels  map[string]string
-	// Coordinator is host:port or unix:PATH; TLS is needed off this machine and serves the transfer listener as well.
+	// Coordinator is host:port or unix:PATH; TLS is needed off this machine.
 	Coordinator string
 	TLS         *tls.Config
 	// ReadCredits and WriteCredits are how many load tasks run at the same time; 0: 4.
@@ -38,6 +38,8 @@ type Config struct {
 	TransferListen string
 	// TransferAddress is what they dial; empty: where it listens.
 	TransferAddress string
+	// TransferTLS is that of row streams between agents, both ends; nil: TLS.
+	TransferTLS *tls.Config
 	// Self is the binary that serves the connectors in BuiltIn; empty: the running one, with "connector serve".
 	Self         string
 	SelfArgs     []string
@@ -86,6 +88,9 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.WriteCredits <= 0 {
 		cfg.WriteCredits = defaultCredits
 	}
+	if cfg.TransferTLS == nil {
+		cfg.TransferTLS = cfg.TLS
+	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = defaultGrace
 	}
@@ -96,8 +101,8 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	if cfg.TransferListen != "" {
-		if a.server, err = apply.Listen(cfg.TransferListen, cfg.TLS, a.openSink); err != nil {
-			return nil, err
+		if a.server, err = apply.Listen(cfg.TransferListen, cfg.TransferTLS, a.openSink); err != nil {
+			return nil, errors.Join(err, a.session.Close())
 		}
 	}
 	a.host = host.New(host.Config{Self: cfg.Self, SelfArgs: cfg.SelfArgs, BuiltIn: cfg.BuiltIn, Dir: cfg.ConnectorDir,
@@ -219,7 +224,7 @@ func (a *Agent) remote(address string) (*transfer.Conn, error) {
 	if c := a.conns[address]; c != nil {
 		return c, nil
 	}
-	c, err := transfer.Dial(address, a.cfg.TLS)
+	c, err := transfer.Dial(address, a.cfg.TransferTLS)
 	if err == nil {
 		a.conns[address] = c
 	}

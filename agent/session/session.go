@@ -98,6 +98,9 @@ func (s *Session) Flush(ctx context.Context) {
 	}
 }
 
+// Close is for a session that is never run.
+func (s *Session) Close() error { return s.conn.Close() }
+
 // Run keeps the link up until ctx ends, with growing, uneven pauses between attempts.
 func (s *Session) Run(ctx context.Context) error {
 	defer s.conn.Close()
