@@ -139,7 +139,7 @@ func (st *streamer) bind(rel, was *walRelation, cols []relColumn) error {
 			continue
 		}
 		if before, ok := was.typmd[c.name]; ok && before != c.typmod {
-			return diag.SchemaChanged.New(sourceTable(rel.table.t), nil, "column %s has another length or precision", c.name)
+			return diag.SchemaChanged.New(streamWhere(rel.table.t), nil, "column %s has another length or precision", c.name)
 		}
 	}
 	rel.place, rel.lazy = place, nil
@@ -235,7 +235,7 @@ func fullRow(rel *walRelation) bool {
 }
 
 func noFullRow(rel *walRelation) error {
-	return diag.NoIdentity.New(sourceTable(rel.table.t), nil, "a change came without the whole old row").
+	return diag.NoIdentity.New(streamWhere(rel.table.t), nil, "a change came without the whole old row").
 		WithFix("ALTER TABLE " + ident(rel.table.t.GetSource().GetSchema(), rel.table.t.GetSource().GetName()) + " REPLICA IDENTITY FULL;")
 }
 

@@ -135,7 +135,7 @@ func (w *wire) relation() (oid uint32, schema, name string, cols []relColumn) {
 
 // match maps a relation's columns to those of the pipeline's table, or tells how they differ.
 func match(t *rowv1.Table, cols []relColumn) ([]int, error) {
-	where := sourceTable(t)
+	where := streamWhere(t)
 	at := make(map[string]int, len(t.GetColumns()))
 	for i, c := range t.GetColumns() {
 		at[c.GetName()] = i

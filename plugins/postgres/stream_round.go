@@ -132,7 +132,7 @@ func (r *round) batches() error {
 		h := &rowv1.RoundBatch{Seq: r.seq, Table: st.t.GetIndex(), SchemaVersion: schemaVersion, Rows: uint32(st.rows)}
 		payload, err := st.batch()
 		if err != nil {
-			return mapError(err, sourceTable(st.t))
+			return mapError(err, streamWhere(st.t))
 		}
 		if err := r.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_RoundBatch{RoundBatch: h}}, payload); err != nil {
 			return err

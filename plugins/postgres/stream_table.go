@@ -85,7 +85,7 @@ func newStreamTable(t *rowv1.Table, lane string, bin bool) (*streamTable, error)
 	st := &streamTable{t: t, isKey: make([]bool, len(t.GetColumns())), mask: make([]byte, (len(t.GetColumns())+7)/8)}
 	for _, k := range t.GetKey() {
 		if int(k) >= len(st.isKey) {
-			return nil, diag.Internal.New(sourceTable(t), nil, "key column %d of %d", k, len(st.isKey))
+			return nil, diag.Internal.New(streamWhere(t), nil, "key column %d of %d", k, len(st.isKey))
 		}
 		st.isKey[k] = true
 	}
@@ -190,7 +190,7 @@ func (st *streamTable) appendTyped(i int, v *wireValue, null bool) error {
 	default:
 		err = st.codecs[i].AppendText(b, v.data)
 	}
-	return mapError(err, sourceTable(st.t)+"."+st.t.Columns[i].GetName())
+	return mapError(err, streamWhere(st.t)+"."+st.t.Columns[i].GetName())
 }
 
 func (st *streamTable) appendOld(old int) {
@@ -226,7 +226,7 @@ func (st *streamTable) keyBytes(dst []byte, vals []wireValue) ([]byte, error) {
 	for _, k := range st.t.GetKey() {
 		v, col := &vals[k], st.t.Columns[k]
 		if v.kind == valueUnchanged || keyed && v.kind == valueNull {
-			return dst, diag.NoIdentity.New(sourceTable(st.t), nil, "a change came without key column %s", col.GetName())
+			return dst, diag.NoIdentity.New(streamWhere(st.t), nil, "a change came without key column %s", col.GetName())
 		}
 		if !keyed {
 			dst = appendInjective(dst, v)
@@ -234,7 +234,7 @@ func (st *streamTable) keyBytes(dst []byte, vals []wireValue) ([]byte, error) {
 		}
 		var err error
 		if dst, err = keys.AppendPG(dst, col.GetNativeId(), v.kind == valueBinary, v.data); err != nil {
-			return dst, diag.Internal.New(sourceTable(st.t), err, "key column %s", col.GetName())
+			return dst, diag.Internal.New(streamWhere(st.t), err, "key column %s", col.GetName())
 		}
 	}
 	return dst, nil
@@ -282,4 +282,9 @@ func fixedArray(dt arrow.DataType, n int, values, valid []byte, nulls int) arrow
 	d := array.NewData(dt, n, bufs, nil, nulls, 0)
 	defer d.Release()
 	return array.MakeFromData(d)
+}
+
+// streamWhere names a table in errors.
+func streamWhere(t *rowv1.Table) string {
+	return "source › table " + t.GetSource().GetSchema() + "." + t.GetSource().GetName()
 }
