@@ -1,0 +1,178 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+type sinkFacts struct {
+	Standby, ReadOnly         bool
+	CanCreate, CanReplicaRole bool
+	Role, Database, Encoding  string
+	Version                   int32
+	SuperUser                 bool
+}
+
+// The role may set session_replication_role when it may set the parameter; before 15 only superusers could.
+const sinkFactsSQL = `
+	SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+	       has_database_privilege(current_database(), 'CREATE'), has_parameter_privilege('session_replication_role', 'SET'),
+	       current_user::text, current_database()::text, pg_encoding_to_char(d.encoding)::text,
+	       current_setting('server_version_num')::int4, r.rolsuper
+	FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()`
+
+// Check looks at everything that would stop the target side, and changes nothing.
+func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*connectorv1.CheckResponse, error) {
+	// A plain session: a sink's own would already fail where Check has to explain.
+	conn, err := connect(ctx, s.cfg, "check", connectorv1.Role_ROLE_UNSPECIFIED)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	f := &findings{side: "target"}
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		facts, err := list[sinkFacts](ctx, tx, sinkFactsSQL)
+		if err != nil {
+			return err
+		}
+		f.sinkServer(facts[0])
+		return f.sinkTables(ctx, tx, facts[0], req)
+	})
+	if err != nil {
+		return nil, mapError(err, "target")
+	}
+	return &f.CheckResponse, nil
+}
+
+func (f *findings) sinkServer(s *sinkFacts) {
+	db := "database " + s.Database
+	f.check(s.Standby, diag.ReadOnly, "server", "it is in recovery", "Use the address of the primary.")
+	f.check(!s.Standby && s.ReadOnly, diag.ReadOnly, db, "default_transaction_read_only is on",
+		"ALTER DATABASE "+ident(s.Database)+" SET default_transaction_read_only = off;",
+		"ALTER ROLE "+ident(s.Role)+" SET default_transaction_read_only = off;")
+	f.check(!s.CanCreate, diag.TargetRights, db, "role "+s.Role+" has no CREATE on it",
+		"GRANT CREATE ON DATABASE "+ident(s.Database)+" TO "+ident(s.Role)+";")
+	f.check(!s.CanReplicaRole, diag.ReplicaRole, "role "+s.Role, "it may not set session_replication_role",
+		"GRANT SET ON PARAMETER session_replication_role TO "+ident(s.Role)+";")
+	f.check(s.Encoding != "UTF8", diag.MissingObject, db, "its encoding is "+s.Encoding+": text of other scripts cannot be stored",
+		"CREATE DATABASE "+ident(s.Database)+" ENCODING 'UTF8' TEMPLATE template0;  -- after renaming this one")
+}
+
+type sinkTable struct {
+	At               int32
+	Schema, Name     string
+	Kind             string
+	Writable, Usable bool
+	Creatable        bool
+	SchemaThere      bool
+}
+
+// sinkTables looks at all tables in two round trips: what exists and may be written, and what holds rows.
+func (f *findings) sinkTables(ctx context.Context, tx pgx.Tx, s *sinkFacts, req *connectorv1.CheckRequest) error {
+	schemas, names := make([]string, len(req.Tables)), make([]string, len(req.Tables))
+	for i, t := range req.Tables {
+		schemas[i], names[i] = t.Target.Schema, t.Target.Name
+	}
+	found, err := list[sinkTable](ctx, tx, `
+		SELECT (w.at - 1)::int4, w.s, w.t, coalesce(c.relkind::text, ''),
+		       coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), true),
+		       coalesce(has_schema_privilege(n.oid, 'USAGE'), true), coalesce(has_schema_privilege(n.oid, 'CREATE'), true), n.oid IS NOT NULL
+		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(s, t, at)
+		LEFT JOIN pg_namespace n ON n.nspname = w.s LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t`, schemas, names)
+	if err != nil {
+		return err
+	}
+	closed := map[string]bool{}
+	var look []*sinkTable
+	for _, t := range found {
+		object := "table " + display(t.Schema, t.Name)
+		switch {
+		case t.Kind == "" && !t.Creatable:
+			if !closed[t.Schema] {
+				closed[t.Schema] = true
+				f.check(true, diag.TargetRights, "schema "+t.Schema, "role "+s.Role+" may not create tables in it",
+					"GRANT CREATE, USAGE ON SCHEMA "+ident(t.Schema)+" TO "+ident(s.Role)+";")
+			}
+		case t.Kind == "":
+			f.Checks++
+		case !t.Writable || !t.Usable:
+			f.check(true, diag.TargetRights, object, "role "+s.Role+" may not read and write it",
+				"GRANT USAGE ON SCHEMA "+ident(t.Schema)+" TO "+ident(s.Role)+"; GRANT ALL ON "+ident(t.Schema, t.Name)+" TO "+ident(s.Role)+";")
+		case t.Kind != "r" && t.Kind != "p":
+			f.check(true, diag.MissingObject, object, "something else of that name exists", "DROP it or rename it at the target.")
+		default:
+			look = append(look, t)
+		}
+	}
+	if err := f.extensions(ctx, tx, req.Tables); err != nil || req.Resuming {
+		return err
+	}
+	return f.sinkRows(ctx, tx, look)
+}
+
+// sinkRows asks many tables at once whether they hold a row.
+func (f *findings) sinkRows(ctx context.Context, tx pgx.Tx, tables []*sinkTable) error {
+	const batch = 500
+	for i := 0; i < len(tables); i += batch {
+		part := tables[i:min(i+batch, len(tables))]
+		asks := make([]string, len(part))
+		for j, t := range part {
+			asks[j] = fmt.Sprintf("SELECT %d::int4, EXISTS (SELECT FROM %s)", j, ident(t.Schema, t.Name))
+		}
+		rows, err := list[struct {
+			At   int32
+			Some bool
+		}](ctx, tx, strings.Join(asks, " UNION ALL "))
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			t := part[r.At]
+			f.check(r.Some, diag.NotEmpty, "table "+display(t.Schema, t.Name), "it holds rows",
+				"TRUNCATE "+ident(t.Schema, t.Name)+" CASCADE;")
+		}
+	}
+	return nil
+}
+
+// extensionOf names the extension that brings a type of that name.
+var extensionOf = map[string]string{
+	"hstore": "hstore", "citext": "citext", "ltree": "ltree", "lquery": "ltree", "cube": "cube", "seg": "seg", "isbn": "isn",
+	"geometry": "postgis", "geography": "postgis", "vector": "vector", "halfvec": "vector",
+}
+
+// extensions looks whether the types of the columns can be made at the target.
+func (f *findings) extensions(ctx context.Context, tx pgx.Tx, tables []*rowv1.Table) error {
+	users := map[string]string{}
+	for _, t := range tables {
+		for _, col := range t.Columns {
+			name := col.NativeType
+			if col.NativeId < firstUserOID {
+				continue
+			}
+			name, _, _ = strings.Cut(name[strings.LastIndex(name, ".")+1:], "(")
+			if ext := extensionOf[strings.TrimSuffix(name, "[]")]; ext != "" {
+				users[ext] = "column " + display(t.Source.Schema, t.Source.Name) + "." + col.Name + " needs it"
+			}
+		}
+	}
+	there, err := list[struct{ Name string }](ctx, tx, "SELECT name::text FROM pg_available_extensions")
+	if err != nil {
+		return err
+	}
+	for _, e := range there {
+		delete(users, e.Name)
+		f.Checks++
+	}
+	for ext, why := range users {
+		f.check(true, diag.MissingObject, "extension "+ext, why, "Install the package of extension "+ext+" on the target's server.")
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package postgres
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// aclSQL lists objects with privileges: class, oid, owner, what acldefault calls the kind, the list, the column.
+var aclSQL = `
+	SELECT 'pg_class'::regclass::oid AS class, c.oid, c.relowner AS owner, CASE WHEN c.relkind = 'S' THEN 's' ELSE 'r' END AS kind, c.relacl AS acl, '' AS col
+	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND ` + userSchema + `
+	UNION ALL SELECT 'pg_class'::regclass, c.oid, c.relowner, 'c', a.attacl, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+	JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.attacl IS NOT NULL AND ` + userSchema + `
+	UNION ALL SELECT 'pg_namespace'::regclass, n.oid, n.nspowner, 'n', n.nspacl, '' FROM pg_namespace n WHERE n.nspacl IS NOT NULL AND ` + userSchema + `
+	UNION ALL SELECT 'pg_proc'::regclass, p.oid, p.proowner, 'f', p.proacl, '' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+	WHERE p.proacl IS NOT NULL AND ` + userSchema + `
+	UNION ALL SELECT 'pg_type'::regclass, t.oid, t.typowner, 'T', t.typacl, '' FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+	WHERE t.typacl IS NOT NULL AND ` + userSchema
+
+type grant struct {
+	Class, Oid uint32
+	Kind       string
+	Column     string
+	Identity   string
+	Grantee    string
+	Privileges string
+	// Option: with grant option. Revoked: a default that was taken away.
+	Option, Revoked bool
+}
+
+// grantsSQL compares each list with the default of its kind: both directions are told.
+var grantsSQL = `
+	WITH o AS (` + aclSQL + `),
+	have AS (SELECT o.*, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.acl) x),
+	base AS (SELECT o.*, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(acldefault(o.kind::"char", o.owner)) x),
+	diff AS (
+		SELECT class, oid, kind, col, grantee, privilege_type, is_grantable, false AS revoked FROM have h WHERE NOT EXISTS (SELECT FROM base b
+		 WHERE (b.class, b.oid, b.col, b.grantee, b.privilege_type, b.is_grantable) = (h.class, h.oid, h.col, h.grantee, h.privilege_type, h.is_grantable))
+		UNION ALL
+		SELECT class, oid, kind, col, grantee, privilege_type, is_grantable, true FROM base b WHERE NOT EXISTS (SELECT FROM have h
+		 WHERE (b.class, b.oid, b.col, b.grantee, b.privilege_type) = (h.class, h.oid, h.col, h.grantee, h.privilege_type)))
+	SELECT d.class, d.oid, d.kind, d.col, i.identity, CASE WHEN d.grantee = 0 THEN '' ELSE pg_get_userbyid(d.grantee) END,
+	       string_agg(d.privilege_type, ',' ORDER BY d.privilege_type), d.is_grantable, d.revoked
+	FROM diff d, pg_identify_object(d.class, d.oid, 0) i
+	GROUP BY 1, 2, 3, 4, 5, 6, 8, 9 ORDER BY d.revoked DESC, d.oid, 4, 6`
+
+// readGrants makes one step per grantee, after the owners are set: grants are given in the owner's name.
+func (c *catalog) readGrants(ctx context.Context) error {
+	found, err := list[grant](ctx, c.tx, grantsSQL)
+	if err != nil {
+		return err
+	}
+	steps := map[string]*node{}
+	for _, g := range found {
+		on := c.byRef[objRef{g.Class, g.Oid}]
+		if on == nil || on.kind == "extension" || on.gone != "" {
+			continue
+		}
+		c.grantTo(steps, g.Grantee, g.sql())
+	}
+	if err := c.readDefaultGrants(ctx, steps); err != nil {
+		return err
+	}
+	for _, who := range slices.Sorted(maps.Keys(steps)) {
+		c.add(objRef{}, steps[who])
+	}
+	return nil
+}
+
+func (c *catalog) grantTo(steps map[string]*node, who, sql string) {
+	n := steps[who]
+	if n == nil {
+		object := who
+		if who == "" {
+			object = "PUBLIC"
+		}
+		n = &node{phase: inFinish, kind: "grant", object: object}
+		n.deps = slices.Clone(c.owners)
+		if len(c.owners) == 0 {
+			n.deps = slices.DeleteFunc(slices.Clone(c.nodes), func(m *node) bool { return m.phase != inFinish })
+		}
+		steps[who] = n
+	}
+	n.sql = append(n.sql, sql)
+}
+
+func role(name string) string {
+	if name == "" {
+		return "PUBLIC"
+	}
+	return ident(name)
+}
+
+func (g *grant) sql() string {
+	word := map[string]string{"r": "TABLE ", "c": "TABLE ", "s": "SEQUENCE ", "n": "SCHEMA ", "f": "ROUTINE ", "T": "TYPE "}[g.Kind]
+	what := g.Privileges
+	if g.Column != "" {
+		parts := strings.Split(g.Privileges, ",")
+		for i := range parts {
+			parts[i] += " (" + ident(g.Column) + ")"
+		}
+		what = strings.Join(parts, ", ")
+	}
+	return grantSQL(g.Revoked, g.Option, what+" ON "+word+g.Identity, g.Grantee)
+}
+
+func grantSQL(revoked, option bool, what, who string) string {
+	switch {
+	case revoked:
+		return "REVOKE " + what + " FROM " + role(who)
+	case option:
+		return "GRANT " + what + " TO " + role(who) + " WITH GRANT OPTION"
+	}
+	return "GRANT " + what + " TO " + role(who)
+}
+
+// readDefaultGrants carries ALTER DEFAULT PRIVILEGES. Those without a schema replace the built-in default, those with one add to it.
+func (c *catalog) readDefaultGrants(ctx context.Context, steps map[string]*node) error {
+	found, err := list[struct {
+		Owner, Schema, Kind, Grantee, Privileges string
+		Option, Revoked                          bool
+	}](ctx, c.tx, `
+		WITH o AS (SELECT d.oid, d.defaclrole AS owner, coalesce(n.nspname, '') AS schema, d.defaclobjtype AS kind, d.defaclacl AS acl,
+		           CASE WHEN d.defaclnamespace = 0 THEN acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END::"char", d.defaclrole)
+		                END AS base
+		           FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace),
+		have AS (SELECT o.oid, o.owner, o.schema, o.kind, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.acl) x),
+		base AS (SELECT o.oid, o.owner, o.schema, o.kind, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.base) x),
+		diff AS (SELECT *, false AS revoked FROM (TABLE have EXCEPT TABLE base) a UNION ALL SELECT *, true FROM (TABLE base EXCEPT TABLE have) b)
+		SELECT pg_get_userbyid(owner), schema, kind::text, CASE WHEN grantee = 0 THEN '' ELSE pg_get_userbyid(grantee) END,
+		       string_agg(privilege_type, ',' ORDER BY privilege_type), is_grantable, revoked
+		FROM diff GROUP BY 1, 2, 3, 4, 6, 7 ORDER BY 7 DESC, 1, 2, 3, 4`)
+	if err != nil {
+		return err
+	}
+	for _, d := range found {
+		sql := "ALTER DEFAULT PRIVILEGES FOR ROLE " + ident(d.Owner)
+		if d.Schema != "" {
+			sql += " IN SCHEMA " + ident(d.Schema)
+		}
+		word := map[string]string{"r": "TABLES", "S": "SEQUENCES", "f": "ROUTINES", "T": "TYPES", "n": "SCHEMAS"}[d.Kind]
+		c.grantTo(steps, d.Grantee, sql+" "+grantSQL(d.Revoked, d.Option, d.Privileges+" ON "+word, d.Grantee))
+	}
+	return nil
+}

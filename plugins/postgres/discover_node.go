@@ -1,0 +1,227 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+// objRef is an object's address as pg_depend has it.
+type objRef struct{ class, oid uint32 }
+
+// Catalogs by their fixed oids.
+const (
+	pgTypeClass       = 1247
+	pgProcClass       = 1255
+	pgClassClass      = 1259
+	pgAttrdefClass    = 2604
+	pgConstraintClass = 2606
+	pgNamespaceClass  = 2615
+	pgRewriteClass    = 2618
+	pgTriggerClass    = 2620
+	pgExtensionClass  = 3079
+	pgPolicyClass     = 3256
+	pgStatisticClass  = 3381
+	pgCollationClass  = 3456
+)
+
+// node is a step in the making.
+type node struct {
+	phase  connectorv1.Phase
+	kind   string
+	object string
+	table  uint32
+	sql    []string
+	weight int64
+	deps   []*node
+	// gone says why the node is not carried after all.
+	gone string
+	// chosen: wanted by the include patterns, directly or because something wanted needs it.
+	chosen bool
+	id     uint32
+	mark   int
+	// fill is the step that fills this materialised view.
+	fill *node
+}
+
+// add makes a node known under its address; ref may be zero.
+func (c *catalog) add(ref objRef, n *node) *node {
+	c.nodes = append(c.nodes, n)
+	if ref.oid != 0 {
+		c.byRef[ref] = n
+	}
+	return n
+}
+
+// alias lets dependencies on a part of an object count as dependencies on the whole.
+func (c *catalog) alias(ref objRef, n *node) {
+	if n != nil && ref.oid != 0 {
+		c.byRef[ref] = n
+	}
+}
+
+type dependency struct {
+	Class, Oid, RefClass, RefOid uint32
+}
+
+// link joins the nodes by pg_depend, decides what the patterns leave out, and puts everything in order. Edges from an
+// owned sequence to its table are left out: the table's default needs the sequence, and OWNED BY comes after both.
+func (c *catalog) link(ctx context.Context) error {
+	deps, err := list[dependency](ctx, c.tx, `
+		SELECT DISTINCT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_depend d
+		WHERE d.objid >= 16384 AND d.refobjid >= 2200 AND d.deptype IN ('n', 'a', 'i', 'P', 'S')
+		  AND NOT (d.deptype = 'a' AND d.refobjsubid <> 0 AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+		           AND EXISTS (SELECT FROM pg_sequence q WHERE q.seqrelid = d.objid))`)
+	if err != nil {
+		return err
+	}
+	for _, d := range deps {
+		from, to := c.byRef[objRef{d.Class, d.Oid}], c.byRef[objRef{d.RefClass, d.RefOid}]
+		if from == nil || from == to {
+			continue
+		}
+		if to != nil {
+			from.deps = append(from.deps, to)
+			continue
+		}
+		if d.RefClass == pgClassClass {
+			if r := c.skipped[d.RefOid]; r != nil && from.gone == "" {
+				from.gone = "it needs " + display(r.Schema, r.Name) + ", which is left out"
+			}
+		}
+	}
+	c.orderFills()
+	for _, n := range c.nodes {
+		slices.SortFunc(n.deps, byPlace)
+		n.deps = slices.Compact(n.deps)
+	}
+	c.dropGone()
+	c.choose()
+	c.raise()
+	return nil
+}
+
+// orderFills: a materialised view over another one, directly or through views, is filled after it.
+func (c *catalog) orderFills() {
+	for _, n := range c.nodes {
+		if n.fill == nil {
+			continue
+		}
+		seen := map[*node]bool{n: true}
+		var below func(*node)
+		below = func(m *node) {
+			for _, d := range m.deps {
+				if seen[d] {
+					continue
+				}
+				seen[d] = true
+				if d.fill != nil {
+					n.fill.deps = append(n.fill.deps, d.fill)
+				}
+				below(d)
+			}
+		}
+		below(n)
+	}
+}
+
+// dropGone takes out what was given up, and everything that needs it.
+func (c *catalog) dropGone() {
+	for again := true; again; {
+		again = false
+		for _, n := range c.nodes {
+			for _, d := range n.deps {
+				if d.gone != "" && n.gone == "" {
+					n.gone, again = "it needs "+d.kind+" "+d.object+", which is not carried", true
+				}
+			}
+		}
+	}
+	for _, n := range c.nodes {
+		if n.gone != "" {
+			c.leave(n.kind, n.object, n.gone, "create it by hand once what it needs is there")
+		}
+	}
+	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool { return n.gone != "" })
+}
+
+// choose keeps, when tables are named, those tables, what belongs to them and what they need.
+func (c *catalog) choose() {
+	if len(c.filter.include) == 0 {
+		return
+	}
+	var want func(*node)
+	want = func(n *node) {
+		if n.chosen {
+			return
+		}
+		n.chosen = true
+		for _, d := range n.deps {
+			want(d)
+		}
+	}
+	for _, n := range c.nodes {
+		if n.table > 0 || n.kind == "partitioned table" {
+			want(n)
+		}
+	}
+	dropped := map[string]bool{}
+	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool {
+		if !n.chosen && !dropped[n.kind+n.object] {
+			dropped[n.kind+n.object] = true
+			c.leave(n.kind, n.object, "no chosen table needs it", "widen the table patterns if it is wanted")
+		}
+		return !n.chosen
+	})
+}
+
+// raise moves what needs something of a later phase into that phase: a function that returns a view's rows.
+func (c *catalog) raise() {
+	for again := true; again; {
+		again = false
+		for _, n := range c.nodes {
+			for _, d := range n.deps {
+				if d.phase > n.phase {
+					n.phase, again = d.phase, true
+				}
+			}
+		}
+	}
+}
+
+func byPlace(a, b *node) int {
+	return cmp.Or(cmp.Compare(a.phase, b.phase), cmp.Compare(a.kind, b.kind), cmp.Compare(a.object, b.object), cmp.Compare(b.weight, a.weight))
+}
+
+// steps numbers the nodes so that every step comes after those it needs; a cycle is cut where it closes.
+func (c *catalog) steps() []*connectorv1.SchemaStep {
+	slices.SortStableFunc(c.nodes, func(a, b *node) int { return cmp.Compare(a.phase, b.phase) })
+	var out []*connectorv1.SchemaStep
+	var visit func(*node)
+	visit = func(n *node) {
+		n.mark = 1
+		for _, d := range n.deps {
+			if d.mark == 0 && d.phase == n.phase {
+				visit(d)
+			}
+		}
+		n.mark, n.id = 2, uint32(len(out)+1)
+		step := &connectorv1.SchemaStep{
+			Id: n.id, Phase: n.phase, Kind: n.kind, Object: n.object, Table: n.table, Dialect: Dialect, Sql: n.sql, Weight: n.weight,
+		}
+		for _, d := range n.deps {
+			if d.phase == n.phase && d.mark == 2 {
+				step.After = append(step.After, d.id)
+			}
+		}
+		out = append(out, step)
+	}
+	for _, n := range c.nodes {
+		if n.mark == 0 {
+			visit(n)
+		}
+	}
+	return out
+}

@@ -1,0 +1,283 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+const (
+	// schemaGroup is how many steps share a transaction and a round trip.
+	schemaGroup = 64
+	// schemaMemory is what an index build may sort in; the server's default of 64 MB spills early.
+	schemaMemory = "256MB"
+	// schemaSettings: names in steps are qualified, bodies of functions are checked by whoever calls them, and
+	// the sink's pause limit must not end a session that waits for its next step.
+	schemaSettings = "SET search_path = pg_catalog; SET check_function_bodies = off; SET maintenance_work_mem = '" + schemaMemory + "'; " +
+		"SET default_tablespace = ''; SET default_table_access_method = heap; SET idle_in_transaction_session_timeout = 0; " +
+		"SET default_toast_compression = pglz; SET row_security = off"
+)
+
+// ApplySchema runs steps in the order of their phases and dependencies. Done steps are marked in the same transaction and
+// skipped when they come again; only values of sequences are always set. A step that fails, and what needs it, is reported.
+func (s *Sink) ApplySchema(ctx context.Context, req *connectorv1.ApplySchemaRequest, report func(*connectorv1.ApplySchemaResponse) error) error {
+	r := &schemaRun{s: s, req: req, report: report, failed: map[uint32]string{}, done: map[string]bool{}, pool: make(chan *pgx.Conn, 64)}
+	defer r.close(context.WithoutCancel(ctx))
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	for _, phase := range phases(req.Steps) {
+		for _, wave := range waves(phase) {
+			if err := r.wave(ctx, wave); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// schemaRun is one call.
+type schemaRun struct {
+	s      *Sink
+	req    *connectorv1.ApplySchemaRequest
+	pool   chan *pgx.Conn
+	mu     sync.Mutex // guards report, failed and open
+	report func(*connectorv1.ApplySchemaResponse) error
+	failed map[uint32]string
+	open   []*pgx.Conn
+	done   map[string]bool
+	user   string
+}
+
+func stepKey(st *connectorv1.SchemaStep) string {
+	sum := sha256.Sum256([]byte(strings.Join(st.Sql, ";\n")))
+	return hex.EncodeToString(sum[:])
+}
+
+func (r *schemaRun) load(ctx context.Context) error {
+	conn, err := r.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.put(conn)
+	if err := r.s.ensureBookkeeping(ctx, conn); err != nil {
+		return err
+	}
+	rows, err := conn.Query(ctx, "SELECT step FROM drover.step WHERE pipeline = $1", r.req.Pipeline)
+	if err != nil {
+		return mapError(err, "target › schema drover")
+	}
+	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, k := range keys {
+		r.done[k] = true
+	}
+	if err == nil {
+		err = conn.QueryRow(ctx, "SELECT current_user").Scan(&r.user)
+	}
+	return mapError(err, "target › schema drover")
+}
+
+// conn takes a free session or opens one; there are never more than parallel.
+func (r *schemaRun) conn(ctx context.Context) (*pgx.Conn, error) {
+	select {
+	case c := <-r.pool:
+		return c, nil
+	default:
+	}
+	c, err := connect(ctx, r.s.cfg, "schema", connectorv1.Role_ROLE_SINK)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.open = append(r.open, c)
+	r.mu.Unlock()
+	_, err = c.PgConn().Exec(ctx, schemaSettings).ReadAll()
+	return c, mapError(err, "target")
+}
+
+func (r *schemaRun) put(c *pgx.Conn) {
+	if !c.IsClosed() {
+		r.pool <- c
+	}
+}
+
+func (r *schemaRun) close(ctx context.Context) {
+	for _, c := range r.open {
+		_ = c.Close(ctx)
+	}
+}
+
+// phases splits steps by phase, in order.
+func phases(steps []*connectorv1.SchemaStep) [][]*connectorv1.SchemaStep {
+	by := map[connectorv1.Phase][]*connectorv1.SchemaStep{}
+	var order []connectorv1.Phase
+	for _, st := range steps {
+		if by[st.Phase] == nil {
+			order = append(order, st.Phase)
+		}
+		by[st.Phase] = append(by[st.Phase], st)
+	}
+	slices.Sort(order)
+	out := make([][]*connectorv1.SchemaStep, len(order))
+	for i, p := range order {
+		out[i] = by[p]
+	}
+	return out
+}
+
+// waves puts every step one wave after the last of those it needs; steps of one wave may run side by side.
+func waves(steps []*connectorv1.SchemaStep) [][]*connectorv1.SchemaStep {
+	byID := map[uint32]*connectorv1.SchemaStep{}
+	for _, st := range steps {
+		byID[st.Id] = st
+	}
+	level := map[uint32]int{}
+	var find func(*connectorv1.SchemaStep) int
+	find = func(st *connectorv1.SchemaStep) int {
+		if l, ok := level[st.Id]; ok {
+			return l
+		}
+		level[st.Id] = 0 // cuts a cycle
+		l := 0
+		for _, a := range st.After {
+			if b := byID[a]; b != nil {
+				l = max(l, find(b)+1)
+			}
+		}
+		level[st.Id] = l
+		return l
+	}
+	var out [][]*connectorv1.SchemaStep
+	for _, st := range steps {
+		l := find(st)
+		for len(out) <= l {
+			out = append(out, nil)
+		}
+		out[l] = append(out[l], st)
+	}
+	return out
+}
+
+// wave runs steps that do not need each other: heavy ones alone and first, light ones in groups.
+func (r *schemaRun) wave(ctx context.Context, steps []*connectorv1.SchemaStep) error {
+	var todo []*connectorv1.SchemaStep
+	for _, st := range steps {
+		switch {
+		case r.blocked(st):
+		case st.Kind != "sequence value" && r.done[stepKey(st)], st.Kind == "owner" && st.Object == r.user:
+			if err := r.tell(&connectorv1.ApplySchemaResponse{Step: st.Id, Skipped: true}); err != nil {
+				return err
+			}
+		default:
+			todo = append(todo, st)
+		}
+	}
+	groups := group(todo)
+	workers := min(max(int(r.req.Parallel), 1), len(groups), cap(r.pool))
+	work := make(chan []*connectorv1.SchemaStep)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for g := range work {
+				if ctx.Err() != nil {
+					continue
+				}
+				if err := r.group(ctx, g); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, g := range groups {
+		work <- g
+	}
+	close(work)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// heavy is the size from which an index is built in a transaction of its own.
+const heavy = 8 << 20
+
+func group(steps []*connectorv1.SchemaStep) [][]*connectorv1.SchemaStep {
+	steps = slices.Clone(steps)
+	slices.SortStableFunc(steps, func(a, b *connectorv1.SchemaStep) int { return int(min(max(b.Weight-a.Weight, -1), 1)) })
+	var out [][]*connectorv1.SchemaStep
+	var light []*connectorv1.SchemaStep
+	for _, st := range steps {
+		if st.Phase != inTables && st.Weight >= heavy || len(st.Sql) > schemaGroup {
+			out = append(out, []*connectorv1.SchemaStep{st})
+			continue
+		}
+		light = append(light, st)
+	}
+	return append(out, slices.Collect(slices.Chunk(light, schemaGroup))...)
+}
+
+// blocked reports a step whose predecessor failed. Owners and grants go on: they name many objects.
+func (r *schemaRun) blocked(st *connectorv1.SchemaStep) bool {
+	if st.Kind == "owner" || st.Kind == "grant" {
+		return false
+	}
+	for _, a := range st.After {
+		if why, bad := r.failed[a]; bad {
+			r.failed[st.Id] = why
+			_ = r.tell(&connectorv1.ApplySchemaResponse{Step: st.Id, Problem: problem(diag.StepFailed, "target",
+				st.Kind+" "+st.Object, "it needs "+why+", which failed")})
+			return true
+		}
+	}
+	return false
+}
+
+func (r *schemaRun) tell(resp *connectorv1.ApplySchemaResponse) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.report(resp)
+}
+
+// group runs steps in one transaction; if that fails, one by one, so that the error names the one object.
+func (r *schemaRun) group(ctx context.Context, steps []*connectorv1.SchemaStep) error {
+	conn, err := r.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.put(conn)
+	start := time.Now()
+	err = r.transact(ctx, conn, steps)
+	if err == nil {
+		for _, st := range steps {
+			if err := r.tell(&connectorv1.ApplySchemaResponse{Step: st.Id, Seconds: time.Since(start).Seconds() / float64(len(steps))}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if lost(conn, err) {
+		return mapError(err, "target")
+	}
+	for _, st := range steps {
+		if err := r.single(ctx, conn, st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func lost(conn *pgx.Conn, err error) bool {
+	var pe *pgconn.PgError
+	return conn.IsClosed() || !errors.As(err, &pe)
+}
