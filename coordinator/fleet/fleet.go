@@ -1,0 +1,287 @@
+// Package fleet holds the sessions of agents: it hands out tasks and brings back each result exactly once.
+package fleet
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/droverdb/drover/internal/diag"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// Leases keep an agent's session in etcd.
+type Leases interface {
+	Open(ctx context.Context, name string, ttl int64) (int64, error)
+	Renew(ctx context.Context, id int64) error
+	Close(ctx context.Context, id int64) error
+}
+
+// Message is what an agent sent about one task; exactly one field is set.
+type Message struct {
+	Task   uint64
+	Result *fleetv1.Result
+	Event  *fleetv1.Event
+	Tick   *fleetv1.TaskProgress
+	Reply  *fleetv1.GateReply
+}
+
+// Sink takes messages; it must not block.
+type Sink func(Message)
+
+// Agent is a connected or recently lost agent.
+type Agent struct {
+	Hello          *fleetv1.Hello
+	Connected      bool
+	LastSeen       time.Time
+	Tasks, Streams int
+}
+
+// Fleet implements FleetService.
+type Fleet struct {
+	fleetv1.UnimplementedFleetServiceServer
+	leases Leases
+	name   string
+	ttl    time.Duration
+
+	mu      sync.Mutex
+	agents  map[string]*member
+	tasks   map[uint64]*assignment
+	gates   map[uint64]uint64 // request → stream task
+	lastID  uint64
+	changed chan struct{}
+	closed  bool
+	wg      sync.WaitGroup
+}
+
+type member struct {
+	hello *fleetv1.Hello
+	link  *link // nil: not connected
+	seen  time.Time
+	lost  *time.Timer
+}
+
+// link is one session; its queue is unbounded by nature: tasks are bounded by credits.
+type link struct {
+	mu    sync.Mutex
+	queue []*fleetv1.SessionResponse
+	bell  chan struct{}
+	gone  chan struct{}
+	once  sync.Once
+}
+
+type assignment struct {
+	task  *fleetv1.Task
+	agent string
+	sink  Sink
+}
+
+// New makes a fleet. ttl is how long an agent may be silent.
+func New(name string, l Leases, ttl time.Duration) *Fleet {
+	// Ids of a former coordinator must not be taken for ours.
+	return &Fleet{leases: l, name: name, ttl: ttl, agents: map[string]*member{}, tasks: map[uint64]*assignment{},
+		gates: map[uint64]uint64{}, lastID: uint64(time.Now().UnixMicro()), changed: make(chan struct{})}
+}
+
+// Changed is closed when an agent comes or goes.
+func (f *Fleet) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+func (f *Fleet) notify() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// Close ends every session.
+func (f *Fleet) Close() {
+	f.mu.Lock()
+	f.closed = true
+	for _, m := range f.agents {
+		if m.link != nil {
+			m.link.end()
+		}
+		if m.lost != nil && m.lost.Stop() {
+			f.wg.Done()
+		}
+		m.lost = nil
+	}
+	f.mu.Unlock()
+	f.wg.Wait()
+}
+
+func (l *link) end() { l.once.Do(func() { close(l.gone) }) }
+
+func (l *link) push(m *fleetv1.SessionResponse) {
+	l.mu.Lock()
+	l.queue = append(l.queue, m)
+	l.mu.Unlock()
+	select {
+	case l.bell <- struct{}{}:
+	default:
+	}
+}
+
+// Assign gives a task to an agent and returns its id. The sink hears of it until its one result.
+func (f *Fleet) Assign(agent string, t *fleetv1.Task, s Sink) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.agents[agent]
+	if m == nil || m.link == nil || f.closed {
+		return 0, diag.NoAgent.New(agent, nil, "the agent is not connected")
+	}
+	f.lastID++
+	t.Id = f.lastID
+	f.tasks[t.Id] = &assignment{task: t, agent: agent, sink: s}
+	m.link.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Task{Task: t}})
+	return t.Id, nil
+}
+
+// Cancel asks for the end of a task; its result still comes.
+func (f *Fleet) Cancel(id uint64, reason string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.tasks[id]; a != nil {
+		if m := f.agents[a.agent]; m != nil && m.link != nil {
+			m.link.push(cancel(id, reason))
+		}
+	}
+}
+
+// Abandon cancels a task and hears nothing of it any more.
+func (f *Fleet) Abandon(id uint64, reason string) {
+	f.Cancel(id, reason)
+	f.mu.Lock()
+	delete(f.tasks, id)
+	f.mu.Unlock()
+}
+
+func cancel(id uint64, reason string) *fleetv1.SessionResponse {
+	return &fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Cancel{Cancel: &fleetv1.Cancel{Task: id, Reason: reason}}}
+}
+
+// Gate sends a request to the gate of a running stream task. The reply carries the id returned.
+func (f *Fleet) Gate(stream uint64, r *fleetv1.GateRequest) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.tasks[stream]
+	if a == nil || f.agents[a.agent].link == nil {
+		return 0, diag.NoAgent.New("stream", nil, "its agent is not connected")
+	}
+	f.lastID++
+	r.Id = f.lastID
+	f.gates[r.Id] = stream
+	f.agents[a.agent].link.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_GateRequest{GateRequest: r}})
+	return r.Id, nil
+}
+
+// Agents lists all agents known.
+func (f *Fleet) Agents() []Agent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]Agent, 0, len(f.agents))
+	for name, m := range f.agents {
+		a := Agent{Hello: m.hello, Connected: m.link != nil, LastSeen: m.seen}
+		for _, t := range f.tasks {
+			if t.agent == name {
+				a.Tasks++
+				if t.task.GetStream() != nil {
+					a.Streams++
+				}
+			}
+		}
+		out = append(out, a)
+	}
+	slices.SortFunc(out, func(a, b Agent) int { return compare(a.Hello.Agent, b.Hello.Agent) })
+	return out
+}
+
+func compare(a, b string) int {
+	if a < b {
+		return -1
+	}
+	return 1
+}
+
+// Session serves one agent until it leaves.
+func (f *Fleet) Session(s fleetv1.FleetService_SessionServer) error {
+	first, err := s.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if hello == nil || hello.Agent == "" {
+		return diag.Internal.New("agent", nil, "a session must begin with a hello")
+	}
+	id, err := f.leases.Open(s.Context(), hello.Agent, max(1, int64(f.ttl/time.Second)))
+	if err != nil {
+		return err
+	}
+	l := f.join(hello, id)
+	if l == nil {
+		return diag.NoCoord.New(f.name, nil, "this coordinator is stopping")
+	}
+	defer f.wg.Done()
+	received := make(chan error, 1)
+	go func() { received <- f.receive(s, hello.Agent, id) }()
+	err = f.send(s, l, received)
+	f.leave(hello.Agent, l)
+	// The receiver ends with the stream's context, once this handler returns.
+	ctx, done := context.WithTimeout(context.WithoutCancel(s.Context()), time.Second)
+	defer done()
+	_ = f.leases.Close(ctx, id) // else it ends by itself
+	return err
+}
+
+func (f *Fleet) send(s fleetv1.FleetService_SessionServer, l *link, received <-chan error) error {
+	for {
+		l.mu.Lock()
+		queue := l.queue
+		l.queue = nil
+		l.mu.Unlock()
+		for _, m := range queue {
+			if err := s.Send(m); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-l.bell:
+		case <-l.gone:
+			return nil
+		case err := <-received:
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+	}
+}
+
+// receive dispatches what the agent sends. Silence longer than the TTL ends the session: the agent may be frozen.
+func (f *Fleet) receive(s fleetv1.FleetService_SessionServer, agent string, id int64) error {
+	watchdog := time.AfterFunc(f.ttl, func() {
+		f.mu.Lock()
+		if m := f.agents[agent]; m != nil && m.link != nil {
+			m.link.end()
+		}
+		f.mu.Unlock()
+	})
+	defer watchdog.Stop()
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return err
+		}
+		watchdog.Reset(f.ttl)
+		if m.GetHeartbeat() != nil {
+			_ = f.leases.Renew(s.Context(), id) // a lost lease is not a lost agent: it is still talking to us
+		}
+		f.dispatch(agent, m)
+	}
+}

@@ -1,0 +1,146 @@
+package fleet
+
+import (
+	"slices"
+	"time"
+
+	"github.com/droverdb/drover/internal/diag"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// join registers a session. A newer session of the same agent replaces the older one.
+func (f *Fleet) join(h *fleetv1.Hello, session int64) *link {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.wg.Add(1)
+	m := f.agents[h.Agent]
+	if m == nil {
+		m = &member{}
+		f.agents[h.Agent] = m
+	}
+	if m.link != nil {
+		m.link.end()
+	}
+	if m.lost != nil && m.lost.Stop() {
+		f.wg.Done()
+	}
+	m.lost = nil
+	l := &link{bell: make(chan struct{}, 1), gone: make(chan struct{})}
+	m.hello, m.link, m.seen = h, l, time.Now()
+	l.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Welcome{Welcome: &fleetv1.Welcome{
+		Session: session, HeartbeatMillis: (f.ttl / 4).Milliseconds(), TtlMillis: f.ttl.Milliseconds(), Coordinator: f.name}}})
+	// Tasks of a former coordinator: the same work is given out again, under a higher epoch.
+	for _, id := range h.Running {
+		if f.tasks[id] == nil {
+			l.push(cancel(id, "another coordinator leads now"))
+		}
+	}
+	for id, a := range f.tasks {
+		if a.agent == h.Agent && !slices.Contains(h.Running, id) {
+			f.fail(id, a)
+		}
+	}
+	f.notify()
+	return l
+}
+
+// leave keeps the tasks of a broken session for one TTL: the agent may come back with them.
+func (f *Fleet) leave(agent string, l *link) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.agents[agent]
+	if m == nil || m.link != l {
+		return // replaced already
+	}
+	m.link = nil
+	f.notify()
+	if f.closed {
+		return
+	}
+	f.wg.Add(1)
+	m.lost = time.AfterFunc(f.ttl, func() {
+		defer f.wg.Done()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if m.link != nil {
+			return
+		}
+		for id, a := range f.tasks {
+			if a.agent == agent {
+				f.fail(id, a)
+			}
+		}
+		f.notify()
+	})
+}
+
+// fail ends a task whose agent is gone.
+func (f *Fleet) fail(id uint64, a *assignment) {
+	delete(f.tasks, id)
+	a.sink(Message{Task: id, Result: &fleetv1.Result{Task: id, Epoch: a.task.Epoch, Pipeline: a.task.Pipeline,
+		Failure: Failure(diag.NoAgent.New("agent "+a.agent, nil, "the agent was lost"))}})
+}
+
+// dispatch passes a message on. Results of another epoch, or of a task that nobody waits for, are dropped.
+func (f *Fleet) dispatch(agent string, m *fleetv1.SessionRequest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.agents[agent]; a != nil {
+		a.seen = time.Now()
+	}
+	switch k := m.Kind.(type) {
+	case *fleetv1.SessionRequest_Result:
+		r := k.Result
+		if a := f.tasks[r.Task]; a != nil && a.task.Epoch == r.Epoch && a.agent == agent {
+			delete(f.tasks, r.Task)
+			a.sink(Message{Task: r.Task, Result: r})
+		}
+	case *fleetv1.SessionRequest_Event:
+		e := k.Event
+		if a := f.tasks[e.Task]; a != nil && a.task.Epoch == e.Epoch && a.agent == agent {
+			a.sink(Message{Task: e.Task, Event: e})
+		}
+	case *fleetv1.SessionRequest_Progress:
+		for _, t := range k.Progress.Tasks {
+			if a := f.tasks[t.Task]; a != nil && a.agent == agent {
+				a.sink(Message{Task: t.Task, Tick: t})
+			}
+		}
+	case *fleetv1.SessionRequest_GateReply:
+		stream := f.gates[k.GateReply.Id]
+		delete(f.gates, k.GateReply.Id)
+		if a := f.tasks[stream]; a != nil {
+			a.sink(Message{Task: stream, Reply: k.GateReply})
+		}
+	}
+}
+
+// Failure is an error in the form that travels.
+func Failure(err error) *fleetv1.Failure {
+	e := diag.Find(err)
+	if e == nil {
+		e = diag.Internal.New("coordinator", err, "")
+	}
+	why := e.Why
+	if e.Cause != nil {
+		why += ": " + e.Cause.Error()
+	}
+	class := map[diag.Class]fleetv1.FailureClass{diag.Retry: fleetv1.FailureClass_FAILURE_CLASS_RETRY, diag.Fenced: fleetv1.FailureClass_FAILURE_CLASS_FENCED,
+		diag.Hold: fleetv1.FailureClass_FAILURE_CLASS_HOLD, diag.Fatal: fleetv1.FailureClass_FAILURE_CLASS_FATAL, diag.BadUsage: fleetv1.FailureClass_FAILURE_CLASS_FATAL}
+	return &fleetv1.Failure{Code: e.Code.ID, Where: e.Where, Why: why, Fix: e.Fix(), Class: class[e.Code.Class]}
+}
+
+// Error is the way back; nil stays nil.
+func Error(f *fleetv1.Failure) error {
+	if f == nil {
+		return nil
+	}
+	code, ok := diag.Lookup(f.Code)
+	if !ok {
+		code = diag.Internal
+	}
+	return &diag.Error{Code: code, Where: f.Where, Why: f.Why, Fixes: f.Fix}
+}

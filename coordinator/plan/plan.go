@@ -1,0 +1,55 @@
+// Package plan decides how tables are cut and in which order they are loaded. Pure.
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+// DefaultChunkBytes is how much a chunk holds unless the spec says otherwise.
+const DefaultChunkBytes = 64 << 20
+
+// ChunkID numbers a chunk in its table.
+func ChunkID(table, n uint32) uint64 { return uint64(table)<<32 | uint64(n) }
+
+// TableOf is the table of a chunk.
+func TableOf(chunk uint64) uint32 { return uint32(chunk >> 32) }
+
+// Whole is the only chunk of a table that need not be split; nil when it has to be.
+func Whole(t *rowv1.Table, chunkBytes int64) *rowv1.Chunk {
+	if t.EstimatedBytes > chunkBytes {
+		return nil
+	}
+	return &rowv1.Chunk{Id: ChunkID(t.Index, 0), Table: t.Index, Keys: &rowv1.KeyRange{},
+		EstimatedRows: t.EstimatedRows, EstimatedBytes: t.EstimatedBytes}
+}
+
+// Unit reports whether all chunks of a table must be read under one snapshot.
+func Unit(t *rowv1.Table) bool { return t.Gate != rowv1.GateMode_GATE_MODE_KEYED }
+
+// Order puts the biggest tables first: the longest work must not begin last.
+func Order(tables []*rowv1.Table) []*rowv1.Table {
+	out := slices.Clone(tables)
+	slices.SortStableFunc(out, func(a, b *rowv1.Table) int { return cmp.Compare(b.EstimatedBytes, a.EstimatedBytes) })
+	return out
+}
+
+// Groups packs unit tables that share one snapshot and one floor: the stream is held while a group loads, so
+// groups are kept small.
+func Groups(units []*rowv1.Table, most int, bytes int64) [][]uint32 {
+	var out [][]uint32
+	var group []uint32
+	var size int64
+	for _, t := range units {
+		if len(group) > 0 && (len(group) == most || size+t.EstimatedBytes > bytes) {
+			out, group, size = append(out, group), nil, 0
+		}
+		group, size = append(group, t.Index), size+t.EstimatedBytes
+	}
+	if len(group) > 0 {
+		out = append(out, group)
+	}
+	return out
+}

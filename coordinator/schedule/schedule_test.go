@@ -1,0 +1,146 @@
+package schedule
+
+import (
+	"slices"
+	"testing"
+)
+
+// sim is a load whose only brain is Decide.
+type sim struct {
+	t        *testing.T
+	pending  []Chunk
+	flight   [][]uint64
+	unsplit  []uint32
+	split    []uint32
+	written  map[uint64]int
+	credits  int
+	sequence []int
+}
+
+func (s *sim) view() View {
+	return View{Pending: slices.Clone(s.pending), InFlight: len(s.flight), Splitting: len(s.split), ReadCredits: s.credits, WriteCredits: 9, Unsplit: s.unsplit}
+}
+
+func (s *sim) decide() {
+	c := Decide(s.view())
+	for _, g := range c.Grants {
+		for _, id := range g {
+			i := slices.IndexFunc(s.pending, func(c Chunk) bool { return c.ID == id })
+			if i < 0 {
+				s.t.Fatalf("%v: chunk %d granted twice", s.sequence, id)
+			}
+			s.pending = slices.Delete(s.pending, i, i+1)
+		}
+		s.flight = append(s.flight, g)
+	}
+	for _, t := range c.Split {
+		i := slices.Index(s.unsplit, t)
+		if i < 0 {
+			s.t.Fatalf("%v: table %d split twice", s.sequence, t)
+		}
+		s.unsplit = slices.Delete(slices.Clone(s.unsplit), i, i+1)
+		s.split = append(s.split, t)
+	}
+	if len(s.flight) > 2 {
+		s.t.Fatalf("%v: %d tasks for 2 credits", s.sequence, len(s.flight))
+	}
+	if s.credits > 0 && len(s.flight) == 0 && len(s.split) == 0 && (len(s.pending) > 0 || len(s.unsplit) > 0) {
+		s.t.Fatalf("%v: nothing runs though there is work", s.sequence)
+	}
+}
+
+// event applies one of: task done, task failed, split done, agent lost, agent back.
+func (s *sim) event(e int) bool {
+	switch {
+	case e == 0 && len(s.flight) > 0:
+		for _, id := range s.flight[0] {
+			s.written[id]++
+		}
+		s.flight = s.flight[1:]
+	case e == 1 && len(s.flight) > 0:
+		for _, id := range s.flight[len(s.flight)-1] {
+			s.pending = append(s.pending, Chunk{ID: id, Bytes: 20 << 20, Ready: true, Held: true, Alone: true})
+		}
+		s.flight = s.flight[:len(s.flight)-1]
+	case e == 2 && len(s.split) > 0:
+		for n := range uint64(3) {
+			s.pending = append(s.pending, Chunk{ID: uint64(s.split[0])<<32 | n, Bytes: 20 << 20, Ready: true})
+		}
+		s.split = nil
+	case e == 3 && s.credits > 0:
+		for _, g := range s.flight {
+			for _, id := range g {
+				s.pending = append(s.pending, Chunk{ID: id, Bytes: 1, Ready: true, Held: true})
+			}
+		}
+		s.flight, s.credits = nil, 0
+	case e == 4 && s.credits == 0:
+		s.credits = 2
+	default:
+		return false
+	}
+	return true
+}
+
+// TestDecide_EveryOrderOfEvents walks every sequence of seven events, and lets the rest end well.
+func TestDecide_EveryOrderOfEvents(t *testing.T) {
+	runs := 0
+	var walk func(prefix []int)
+	walk = func(prefix []int) {
+		s := &sim{t: t, credits: 2, unsplit: []uint32{1, 2}, written: map[uint64]int{}, sequence: prefix}
+		s.pending = []Chunk{{ID: 7 << 32, Bytes: 9, Ready: true}, {ID: 8 << 32, Bytes: 9, Ready: true}}
+		s.decide()
+		for _, e := range prefix {
+			if !s.event(e) {
+				return
+			}
+			s.decide()
+		}
+		if len(prefix) < 7 {
+			for e := range 5 {
+				walk(append(slices.Clone(prefix), e))
+			}
+		}
+		runs++
+		s.event(4)
+		s.decide()
+		for range 50 {
+			if !s.event(0) && !s.event(2) {
+				break
+			}
+			s.decide()
+		}
+		if len(s.written) != 8 {
+			t.Fatalf("%v: %d of 8 chunks are written", prefix, len(s.written))
+		}
+		for id, n := range s.written {
+			if n != 1 {
+				t.Fatalf("%v: chunk %d written %d times", prefix, id, n)
+			}
+		}
+	}
+	walk(nil)
+	if runs < 1000 {
+		t.Fatalf("only %d sequences", runs)
+	}
+}
+
+func TestDecide_PacksSmallTablesAndKeepsShelvesApart(t *testing.T) {
+	var v View
+	v.ReadCredits, v.WriteCredits = 1, 1
+	for i := range uint64(100) {
+		v.Pending = append(v.Pending, Chunk{ID: i, Bytes: 10, Ready: i != 5, Shelf: int(i % 2)})
+	}
+	g := Decide(v).Grants
+	if len(g) != 1 || len(g[0]) != 50 || slices.Contains(g[0], 5) || slices.Contains(g[0], 1) {
+		t.Fatal(g)
+	}
+	v.Pending[7].Held = true
+	if g := Decide(v).Grants; g[0][0] != 7 {
+		t.Fatal("a chunk that holds the stream must go first", g)
+	}
+	v.Parallel, v.InFlight = 1, 1
+	if g := Decide(v).Grants; len(g) != 0 {
+		t.Fatal(g)
+	}
+}
