@@ -7,8 +7,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 	"github.com/droverdb/drover/plugins/sdk"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // Batch is one round batch: rows of one table in source order.

@@ -166,7 +166,6 @@ func (e *Effect) clear() {
 	e.Deletes, e.Counts, e.Inserts = e.Deletes[:0], e.Counts[:0], e.Inserts[:0]
 	e.Updates = e.Updates[:0]
 	e.entries, e.layers, e.needs = e.entries[:0], e.layers[:0], e.needs[:0]
-	clear(e.slots)
 	clear(e.byShape)
 	e.Safe = false
 }

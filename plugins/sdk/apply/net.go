@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/zeebo/xxh3"
 
@@ -33,8 +34,10 @@ func (e *Effect) find(ref Ref) *entry {
 	}
 }
 
-func (e *Effect) grow() {
-	size := max(minSlots, 2*len(e.slots))
+func (e *Effect) grow() { e.resize(max(minSlots, 2*len(e.slots))) }
+
+// resize makes room for size slots and files the entries again.
+func (e *Effect) resize(size int) {
 	if cap(e.slots) >= size {
 		e.slots = e.slots[:size]
 		clear(e.slots)
@@ -54,6 +57,11 @@ func (e *Effect) grow() {
 // compute builds the net effect from the batches, what was read again first.
 func (e *Effect) compute() error {
 	e.clear()
+	rows := 0
+	for _, b := range e.Batches {
+		rows += len(b.ops)
+	}
+	e.resize(max(minSlots, 1<<bits.Len(uint(2*rows))))
 	covered := 0
 	covered, e.gen = e.covers.state()
 	for _, r := range e.rereads {
