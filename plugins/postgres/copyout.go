@@ -46,6 +46,10 @@ type copyOut struct {
 	binary bool
 	// emit takes a payload over; nil: rows are only counted and summed.
 	emit func(mem.Buffer) error
+	// decode, if set, gets every whole row instead of the payloads, and makes the payloads itself with send.
+	decode func(row []byte) error
+	// decoded, if set, ends the decoding.
+	decoded func() error
 
 	rows    int64
 	bytes   int64
@@ -56,6 +60,7 @@ type copyOut struct {
 	started bool    // the binary header is behind us
 	ended   bool    // the binary trailer is behind us
 	long    *xxh3.Hasher
+	whole   []byte // a long row on its way to decode
 }
 
 // row takes a whole CopyData message, which PostgreSQL makes of exactly one row.
@@ -68,8 +73,11 @@ func (o *copyOut) row(b []byte) error {
 	}
 	o.rows++
 	o.sum.add(xxh3.Hash128(b))
-	if o.emit == nil {
+	switch {
+	case o.emit == nil:
 		return nil
+	case o.decode != nil:
+		return o.decode(b)
 	}
 	return o.put(b)
 }
@@ -118,10 +126,19 @@ func (o *copyOut) piece(b []byte, last bool) error {
 		o.sum.add(o.long.Sum128())
 		o.long = nil
 	}
-	if o.emit == nil {
+	switch {
+	case o.emit == nil:
+		return nil
+	case o.decode == nil:
+		return o.put(b)
+	}
+	o.whole = append(o.whole, b...)
+	if !last {
 		return nil
 	}
-	return o.put(b)
+	whole := o.whole
+	o.whole = nil
+	return o.decode(whole)
 }
 
 func (o *copyOut) put(b []byte) error {
@@ -151,16 +168,21 @@ func (o *copyOut) flush() error {
 		return nil
 	}
 	b := (*o.buf)[:o.n]
-	_, _ = o.digest.Write(b)
-	o.bytes += int64(o.n)
 	o.n = 0
 	if len(b) <= smallPayload {
-		return o.emit(mem.SliceBuffer(bytes.Clone(b)))
+		return o.send(mem.SliceBuffer(bytes.Clone(b)))
 	}
 	*o.buf = b
 	out := mem.NewBuffer(o.buf, payloadPool)
 	o.buf = nil
-	return o.emit(out)
+	return o.send(out)
+}
+
+// send counts and digests a payload and gives it away.
+func (o *copyOut) send(b mem.Buffer) error {
+	_, _ = o.digest.Write(b.ReadOnlyData())
+	o.bytes += int64(b.Len())
+	return o.emit(b)
 }
 
 // finish ends the COPY; told is the number of rows in the server's command tag.
@@ -171,8 +193,11 @@ func (o *copyOut) finish(told int64) error {
 	if told != o.rows {
 		return diag.CountDiffers.New("source", nil, "the server sent %d rows and counts %d", o.rows, told)
 	}
-	if o.emit == nil {
+	switch {
+	case o.emit == nil:
 		return nil
+	case o.decoded != nil:
+		return o.decoded()
 	}
 	return o.flush()
 }

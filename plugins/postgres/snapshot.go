@@ -121,12 +121,12 @@ func lockSQL(tables []*rowv1.Table) string {
 
 func tableNames(tables []*rowv1.Table) string {
 	if len(tables) == 1 {
-		return sourceTable(tables[0])
+		return chunkTable(tables[0])
 	}
 	return "source › tables"
 }
 
-func sourceTable(t *rowv1.Table) string {
+func chunkTable(t *rowv1.Table) string {
 	return "source › table " + t.GetSource().GetSchema() + "." + t.GetSource().GetName()
 }
 

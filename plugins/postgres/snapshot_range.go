@@ -48,7 +48,7 @@ func (r readRange) where(t *rowv1.Table) (string, error) {
 			continue
 		}
 		if len(side.values) != len(t.Key) {
-			return "", diag.Internal.New(sourceTable(t), nil, "a range has %d values for a key of %d columns", len(side.values), len(t.Key))
+			return "", diag.Internal.New(chunkTable(t), nil, "a range has %d values for a key of %d columns", len(side.values), len(t.Key))
 		}
 		var quoted []string
 		for _, v := range side.values {
@@ -106,7 +106,7 @@ func copySQL(t *rowv1.Table, ref *rowv1.TableRef, chunk *rowv1.Chunk) (string, e
 	var r readRange
 	if len(chunk.GetReadRange()) > 0 {
 		if err := json.Unmarshal(chunk.ReadRange, &r); err != nil {
-			return "", diag.Internal.New(sourceTable(t), err, "a range of unknown form")
+			return "", diag.Internal.New(chunkTable(t), err, "a range of unknown form")
 		}
 	}
 	cond, err := r.where(t)

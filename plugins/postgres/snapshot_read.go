@@ -103,24 +103,32 @@ type chunkReader struct {
 	coverage *rowv1.Coverage
 	emit     func(*sdk.Frame) error
 	out      *copyOut
+	arrow    *arrowRows // nil unless that is the lane
 }
 
 func (r *chunkReader) begin(n int) (*copyOut, error) {
 	c := r.chunks[n]
 	t := r.tables[c.Table]
-	lane := sdk.LanePGCopyBinary
-	if textLane(t) {
-		lane = sdk.LanePGCopyText
-	}
-	begin := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkBegin{ChunkBegin: &rowv1.ChunkBegin{Chunk: c.Id, Table: c.Table, Lane: lane}}}
-	if err := r.emit(&sdk.Frame{Header: begin}); err != nil {
-		return nil, err
-	}
-	r.out = &copyOut{binary: lane == sdk.LanePGCopyBinary, emit: func(b mem.Buffer) error {
+	out := &copyOut{binary: !textLane(t), emit: func(b mem.Buffer) error {
 		h := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkData{ChunkData: &rowv1.ChunkData{Chunk: c.Id}}}
 		return r.emit(&sdk.Frame{Header: h, Payload: mem.BufferSlice{b}})
 	}}
-	return r.out, nil
+	begin := &rowv1.ChunkBegin{Chunk: c.Id, Table: c.Table, Lane: sdk.LanePGCopyBinary}
+	var schema []byte
+	switch {
+	case !out.binary:
+		begin.Lane = sdk.LanePGCopyText
+	case t.Lane == sdk.LaneArrow:
+		rows, err := newArrowRows(t, out.send)
+		if err != nil {
+			return nil, err
+		}
+		begin.Lane, schema = sdk.LaneArrow, rows.enc.SchemaMessage()
+		out.decode, out.decoded = rows.append, rows.flush
+		r.arrow = rows
+	}
+	r.out = out
+	return out, r.emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkBegin{ChunkBegin: begin}}, schema))
 }
 
 func (r *chunkReader) end(n int) error {
@@ -135,5 +143,9 @@ func (r *chunkReader) close() {
 	if r.out != nil {
 		r.out.close()
 		r.out = nil
+	}
+	if r.arrow != nil {
+		r.arrow.close()
+		r.arrow = nil
 	}
 }

@@ -50,7 +50,7 @@ func (s *Source) Split(ctx context.Context, req *connectorv1.SplitRequest, emit 
 	chunks, err := split(ctx, conn, t, req.TargetBytes)
 	s.snap.readers.give(conn, err)
 	if err != nil {
-		return mapError(err, sourceTable(t))
+		return mapError(err, chunkTable(t))
 	}
 	for at := 0; at < len(chunks); at += splitPage {
 		if err := emit(&connectorv1.SplitResponse{Chunks: chunks[at:min(at+splitPage, len(chunks))]}); err != nil {
@@ -119,13 +119,13 @@ func splitKeys(t *rowv1.Table, size extent, bounds [][]string) ([]*rowv1.Chunk, 
 	for _, b := range bounds {
 		key, err := keyBytes(t, b)
 		if err != nil {
-			return nil, diag.Internal.New(sourceTable(t), err, "a key value cannot be read")
+			return nil, diag.Internal.New(chunkTable(t), err, "a key value cannot be read")
 		}
 		switch cmp := bytes.Compare(key, from[len(from)-1]); {
 		case cmp == 0:
 			continue
 		case cmp < 0:
-			return nil, diag.Internal.New(sourceTable(t), nil, "the order of its key is not the order of the key's bytes")
+			return nil, diag.Internal.New(chunkTable(t), nil, "the order of its key is not the order of the key's bytes")
 		}
 		ranges[len(ranges)-1].To = b
 		ranges, from = append(ranges, readRange{From: b}), append(from, key)
