@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -17,6 +18,8 @@ type Sink struct {
 	appliers appliers
 	sums     readers
 }
+
+var _ sdk.Sink = (*Sink)(nil)
 
 // NewSink makes a sink that is not yet open.
 func NewSink() *Sink { return &Sink{} }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -16,6 +17,8 @@ type Source struct {
 	base base
 	snap snapshotState
 }
+
+var _ sdk.Source = (*Source)(nil)
 
 // NewSource makes a source that is not yet open.
 func NewSource() *Source { return &Source{} }
