@@ -41,11 +41,11 @@ type applier struct {
 	rereads chan *rereadAnswer
 	waiting []item // taken from items while a reread was awaited
 
-	ses     *applySession
-	rows    int64 // of the open round
-	lastSeq uint64
-	added   []coverRow       // to be stored with the round
-	passed  []apply.CoverKey // to be removed with the next round
+	ses    *applySession
+	rows   int64            // of the open round
+	seq    uint64           // of the round at hand, or the last one
+	added  []coverRow       // to be stored with the round
+	passed []apply.CoverKey // to be removed with the next round
 }
 
 // item is one thing to do, in stream order.
@@ -166,6 +166,7 @@ var errUnsafe = errors.New("round needs the safe form")
 
 // round applies one round or one piece of it.
 func (a *applier) round(ctx context.Context, p *apply.Plan) error {
+	a.seq = p.Round.Seq
 	safe := a.ses.needSafe(p)
 	err := a.try(ctx, p, safe)
 	if errors.Is(err, errUnsafe) && !safe {
@@ -177,7 +178,6 @@ func (a *applier) round(ctx context.Context, p *apply.Plan) error {
 		return err
 	}
 	a.rows += p.Round.Rows()
-	a.lastSeq = p.Round.Seq
 	if p.Round.Open {
 		return nil
 	}
@@ -249,7 +249,7 @@ func (a *applier) idle(ctx context.Context, i *rowv1.Idle) error {
 	if err := a.ses.sync(); err != nil {
 		return a.explain(ctx, err)
 	}
-	return a.committed(a.lastSeq, i.Position, 0)
+	return a.committed(a.seq, i.Position, 0)
 }
 
 // storeCovers keeps what rereads covered, and removes what the stream has passed.

@@ -46,7 +46,7 @@ func (r *roundReader) reread(ctx context.Context, h *rowv1.Reread, f *sdk.Frame)
 
 // ask has single keys read again at the source; the round's transaction stays open meanwhile.
 func (a *applier) ask(ctx context.Context, e *apply.Effect, keys []apply.Ref) (*apply.Reread, error) {
-	need := &connectorv1.RereadNeeded{Table: e.Table.Index, SchemaVersion: e.Version, Seq: a.lastSeq}
+	need := &connectorv1.RereadNeeded{Table: e.Table.Index, SchemaVersion: e.Version, Seq: a.seq}
 	for _, k := range keys {
 		need.KeyBytes = append(need.KeyBytes, bytes.Clone(e.Batches[k.Batch].Key(int(k.Row))))
 	}
