@@ -5,8 +5,8 @@ CHECK   := go tool -modfile=tools.mod staticcheck
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Packages under test: make test PKG=./agent/...
 PKG     ?= ./...
-# Benchmarks to run: make bench BENCH=Copy
-BENCH   ?= .
+# Flags of the bench: make bench BENCH='-scale 0.1 -only narrow,wide'
+BENCH   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build generate lint lint-format lint-vet lint-static lint-proto lint-generated test demo bench clean ci setup
@@ -49,8 +49,9 @@ test: setup ## all tests with the race detector, against real databases
 demo: setup build ## move a live database, locally, and show that nothing was lost
 	go run ./deploy/dev/demo bin/drover
 
-bench: setup ## Go benchmarks; BENCH=pattern PKG=packages
-	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+bench: setup build ## speed and memory beside other tools; BENCH='-scale 0.1 -only narrow'
+	e2e/bench/setup
+	go run ./e2e/bench $(BENCH)
 
 ci: ## what CI runs
 	.ci/run
