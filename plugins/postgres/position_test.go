@@ -13,8 +13,11 @@ func TestPosition_OrdersAsTheLog(t *testing.T) {
 		if got := bytes.Compare(position(a, a), position(b, b)); (got < 0) != (a < b) || (got == 0) != (a == b) {
 			t.Fatalf("%x and %x compare as %d", a, b, got)
 		}
-		lsn, err := parseLSN(printable(position(a, b)))
-		if err != nil || lsn != b {
+		commit, end, err := readPosition(position(a, b))
+		if err != nil || commit != a || end != b {
+			t.Fatalf("%x, %x reads as %x, %x (%v)", a, b, commit, end, err)
+		}
+		if lsn, err := parseLSN(formatLSN(b)); err != nil || lsn != b {
 			t.Fatalf("printed form reads as %x (%v), want %x", lsn, err, b)
 		}
 	})

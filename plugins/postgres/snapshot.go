@@ -150,7 +150,7 @@ func (s *Source) Position(ctx context.Context, req *connectorv1.PositionRequest)
 		if err != nil {
 			return err
 		}
-		resp = &connectorv1.PositionResponse{Position: position(lsn, lsn), Printable: formatLSN(lsn), Horizon: horizon, RetainedLogBytes: retained}
+		resp = &connectorv1.PositionResponse{Position: position(lsn, lsn), Printable: printable(position(lsn, lsn)), Horizon: horizon, RetainedLogBytes: retained}
 		return nil
 	})
 	if err != nil {
