@@ -102,6 +102,9 @@ func (a *applier) begin(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.PgConn().Exec(ctx, applySettings+literal(name)).ReadAll(); err != nil {
 		return err
 	}
+	if err := findOperators(ctx, conn); err != nil {
+		return err
+	}
 	rows, err := conn.Query(ctx, "SELECT tbl, key, coverage FROM drover.key_coverage WHERE pipeline = $1", a.open.Pipeline)
 	if err != nil {
 		return err
@@ -244,7 +247,7 @@ func (a *applier) idle(ctx context.Context, i *rowv1.Idle) error {
 	a.ses.start(ctx)
 	defer a.ses.stop()
 	a.ses.simple(sentOther, "BEGIN")
-	a.ses.token(a.open, i.Position)
+	a.ses.tokenIdle(a.open, i.Position)
 	a.ses.simple(sentCommit, "COMMIT")
 	if err := a.ses.sync(); err != nil {
 		return a.explain(ctx, err)

@@ -121,6 +121,9 @@ func (r *roundReader) layout(ctx context.Context, s *rowv1.TableSchema, f *sdk.F
 			return err
 		}
 		r.conn = conn
+		if err := findOperators(ctx, conn); err != nil {
+			return mapError(err, tableWhere(t))
+		}
 	}
 	// The decoder keeps the schema for good; the frame's memory goes back to its pool.
 	at, err := newApplyTable(ctx, r.conn, t, s, append([]byte(nil), f.Bytes()...))

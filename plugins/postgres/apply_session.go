@@ -151,6 +151,13 @@ func (s *applySession) token(open *rowv1.ApplyOpen, position []byte) {
 		[]uint32{oidText, oidInt8, oidBytea}, [][]byte{[]byte(open.Pipeline), int8Param(int64(open.Epoch)), position})
 }
 
+// tokenIdle moves the position when the log holds nothing for us; it never goes back.
+func (s *applySession) tokenIdle(open *rowv1.ApplyOpen, position []byte) {
+	s.exec(sentToken, "target › stream of "+open.Pipeline, `WITH n AS (UPDATE drover.stream SET position = greatest(position, $3), updated = now()
+		WHERE pipeline = $1 AND epoch = $2`+fmt.Sprintf(guard, "1"),
+		[]uint32{oidText, oidInt8, oidBytea}, [][]byte{[]byte(open.Pipeline), int8Param(int64(open.Epoch)), position})
+}
+
 // rollback undoes the failed attempt: the piece, or the whole transaction.
 func (s *applySession) rollback(ctx context.Context) error {
 	s.stop()
@@ -174,7 +181,7 @@ func (a *applier) explain(ctx context.Context, err error) error {
 	switch {
 	case se.kind == sentToken && miscount:
 		return a.explainToken(ctx)
-	case se.kind == sentChange && (miscount || conflict), se.kind == sentCommit && conflict:
+	case se.kind == sentChange && (miscount || conflict), se.kind == sentCommit && conflict && !a.ses.inTx:
 		return fmt.Errorf("%w: %w", errUnsafe, mapError(pe, se.where))
 	case se.kind == sentRow && miscount:
 		return diag.MissingRow.New(se.where, nil, "a row that was deleted at the source is not there")

@@ -48,6 +48,15 @@ type applyTable struct {
 	statements map[string]string
 }
 
+// findOperators appends every schema with an equality operator to the search path: citext = citext, say, must
+// not become text = text because the extension lives elsewhere. What the owner's functions rely on stays first.
+func findOperators(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''),
+		string_agg(DISTINCT quote_ident(n.nspname), ', ')), false)
+		FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oprname = '=' AND n.nspname <> 'pg_catalog'`)
+	return err
+}
+
 // newApplyTable looks the target's types up; conn must not be in a pipeline.
 func newApplyTable(ctx context.Context, conn *pgx.Conn, t *rowv1.Table, s *rowv1.TableSchema, payload []byte) (*applyTable, error) {
 	dec, err := arrowio.NewDecoder(payload)

@@ -23,7 +23,7 @@ func startApply(t *testing.T, native, ddl string, tb *rowv1.Table) (string, *Sin
 }
 
 func TestApply_NetEffect(t *testing.T) {
-	for _, native := range []string{arrowio.NativePGBinary, arrowio.NativePGText} {
+	for _, native := range []string{arrowio.NativePGBinary, arrowio.NativePGText, sdk.LaneArrow} {
 		t.Run(native, func(t *testing.T) {
 			tb := testTable(0, "t", 1, "id int4", "a text", "b varchar")
 			url, s, st := startApply(t, native, "CREATE TABLE t (id int PRIMARY KEY, a text, b varchar(10))", tb)
@@ -43,8 +43,14 @@ func TestApply_NetEffect(t *testing.T) {
 }
 
 func TestApply_MovesCarryWhatIsMissing(t *testing.T) {
+	for _, native := range []string{arrowio.NativePGBinary, arrowio.NativePGText, sdk.LaneArrow} {
+		t.Run(native, func(t *testing.T) { movesCarry(t, native) })
+	}
+}
+
+func movesCarry(t *testing.T, native string) {
 	tb := testTable(0, "t", 1, "id int4", "a text", "b text")
-	url, _, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, a text, b text)", tb)
+	url, _, st := startApply(t, native, "CREATE TABLE t (id int PRIMARY KEY, a text, b text)", tb)
 	dev.MustExec(t, url, "INSERT INTO t VALUES (1,'a1','b1'),(2,'a2','b2'),(5,'a5','b5')")
 	st.round(10, tb, ch('D', "1", "1"), moved(0, "3", "3|n|?"), ch('D', "3", "3"), moved(2, "4", "4|?|?"))
 	wantRows(t, url, allRows, "(2,a2,b2) (4,n,b1) (5,a5,b5)")
@@ -210,4 +216,28 @@ func TestApply_FencesAZombieEvenWithAnOpenTransaction(t *testing.T) {
 	wantRows(t, url, allRows, "(1,a)")
 	_, err := s.Recover(t.Context(), recoverRequest(2))
 	wantCode(t, err, diag.FencedOut)
+}
+
+func TestApply_IdleMovesThePositionAndNeverBack(t *testing.T) {
+	tb := testTable(0, "t", 1, "id int4")
+	_, s, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY)", tb)
+	for _, n := range []uint64{30, 20} {
+		st.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Idle{Idle: &rowv1.Idle{Position: position(n, n)}}}, nil)
+		if ack := st.committed(); !bytes.Equal(ack.Position, position(n, n)) {
+			t.Errorf("ack %x", ack.Position)
+		}
+	}
+	st.close()
+	if r := recovered(t, s, 2, nil); !bytes.Equal(r.Position, position(30, 30)) {
+		t.Errorf("position %x", r.Position)
+	}
+}
+
+func TestApply_EqualityOfAnExtensionInItsOwnSchema(t *testing.T) {
+	tb := testTable(0, "t", 1, "k citext", "a text")
+	url, _, st := startApply(t, arrowio.NativePGBinary, `CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext;
+		CREATE TABLE t (k ext.citext PRIMARY KEY, a text); INSERT INTO t VALUES ('Abc', 'x'), ('d', 'y')`, tb)
+	st.round(10, tb, ch('U', "aBC", "aBC|new"), ch('D', "D", "D"))
+	wantRows(t, url, allRows, "(Abc,new)")
+	st.close()
 }

@@ -142,6 +142,10 @@ func moved(old int, key, vals string) change {
 func layoutOf(t *rowv1.Table, native string) *arrow.Schema {
 	var fields []arrow.Field
 	for _, c := range t.Columns {
+		if native == sdk.LaneArrow {
+			fields = append(fields, arrowField(c))
+			continue
+		}
 		fields = append(fields, arrowio.NativeField(c.Name, native))
 	}
 	return arrowio.RoundSchema(t.Columns, fields)
@@ -167,6 +171,16 @@ func encodeValue(typ, native, v string) []byte {
 	return []byte(v)
 }
 
+func appendValue(f array.Builder, c *rowv1.Column, native, v string) {
+	if native != sdk.LaneArrow {
+		f.(*array.BinaryBuilder).Append(encodeValue(c.NativeType, native, v))
+		return
+	}
+	if err := codecFor(c).AppendText(f, []byte(v)); err != nil {
+		panic(err)
+	}
+}
+
 func record(t *rowv1.Table, native string, rows []change) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, layoutOf(t, native))
 	defer b.Release()
@@ -176,7 +190,7 @@ func record(t *rowv1.Table, native string, rows []change) arrow.RecordBatch {
 		b.Field(2).(*array.BinaryBuilder).Append([]byte(r.key))
 		bits, any := make([]byte, (len(t.Columns)+7)/8), false
 		for i := range t.Columns {
-			f := b.Field(5 + i).(*array.BinaryBuilder)
+			f := b.Field(5 + i)
 			v := "-"
 			if i < len(r.vals) {
 				v = r.vals[i]
@@ -189,7 +203,7 @@ func record(t *rowv1.Table, native string, rows []change) arrow.RecordBatch {
 			case "-":
 				f.AppendNull()
 			default:
-				f.Append(encodeValue(t.Columns[i].NativeType, native, v))
+				appendValue(f, t.Columns[i], native, v)
 			}
 		}
 		if any {
