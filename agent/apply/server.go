@@ -46,7 +46,8 @@ func Listen(address string, c *tls.Config, open Open) (*Server, error) {
 		return nil, diag.StateUnusable.New(address, err, "the transfer address cannot be listened on").
 			WithFix("Choose another transfer address, or end the process that uses it.")
 	}
-	s := &Server{open: open, listen: l, server: grpc.NewServer(append(sdk.ServerOptions(), grpc.Creds(creds))...)}
+	s := &Server{open: open, listen: l, server: grpc.NewServer(append(sdk.ServerOptions(), grpc.Creds(creds),
+		grpc.InitialWindowSize(transfer.StreamWindow), grpc.InitialConnWindowSize(2*transfer.StreamWindow))...)}
 	transferv1.RegisterTransferServiceServer(s.server, s)
 	return s, nil
 }

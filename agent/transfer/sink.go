@@ -24,6 +24,10 @@ import (
 // EndpointHeader carries the marshalled endpoint of the target.
 const EndpointHeader = "drover-endpoint-bin"
 
+// StreamWindow is gRPC's own window between agents: enough for a fast link across a continent. (Between agent and
+// connector it is small, so that frames stay in the processor's cache.)
+const StreamWindow = 8 << 20
+
 // Conn is a connection to a sink agent.
 type Conn struct {
 	address string
@@ -39,7 +43,8 @@ func Dial(address string, c *tls.Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(address, append(sdk.DialOptions(), grpc.WithTransportCredentials(creds))...)
+	conn, err := grpc.NewClient(address, append(sdk.DialOptions(), grpc.WithTransportCredentials(creds),
+		grpc.WithInitialWindowSize(StreamWindow), grpc.WithInitialConnWindowSize(2*StreamWindow))...)
 	if err != nil {
 		return nil, diag.NoAgent.New(address, err, "the sink agent's address cannot be used")
 	}

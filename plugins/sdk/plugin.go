@@ -21,7 +21,7 @@ const (
 	// parentVar carries the host's process id: a connector whose parent is another one ends itself.
 	parentVar = "DROVER_CONNECTOR_PARENT"
 
-	streamWindow = 4 << 20
+	streamWindow = 1 << 20
 	connWindow   = 16 << 20
 	ioBuffer     = 512 << 10
 )
