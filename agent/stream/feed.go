@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/internal/stop"
@@ -44,6 +46,8 @@ type sent struct {
 	position                         []byte
 	first, newest                    int64
 	rounds, txns, changes, discarded int64
+	// span is the trace of a sampled round; nil for the others.
+	span trace.Span
 }
 
 // busy reports whether rows or a token are on their way to the target.
@@ -52,6 +56,10 @@ func (f *feed) busy() bool { return len(f.inflight) > 0 || f.half || len(f.out) 
 func (f *feed) free() {
 	freeAll(f.out)
 	f.out = nil
+	f.cur.endTrace()
+	for _, x := range f.inflight {
+		x.endTrace()
+	}
 }
 
 // next gives the sink its next frame. It blocks until the gate releases one; io.EOF ends the stream at the end of a round.
@@ -122,7 +130,7 @@ func (s *Stream) offer(draining bool) (*sdk.Frame, *connectorv1.RereadNeeded, er
 	return out, nil, nil
 }
 
-// tokenFrame moves the token when only the position has moved, and seldom: each is a commit at the target.
+// tokenFrame moves the token when only the position has moved, and seldom: each is a commit at the target (Invariant 13).
 func (s *Stream) tokenFrame() *sdk.Frame {
 	f := &s.feed
 	if f.token == nil || f.busy() || time.Since(f.lastToken) < idleEvery {
@@ -168,6 +176,7 @@ func (s *Stream) onCommit(ack *connectorv1.RoundAck) error {
 	}
 	for len(f.inflight) > 0 && bytes.Compare(f.inflight[0].position, ack.Position) <= 0 {
 		s.stats.applied(f.inflight[0])
+		f.inflight[0].endTrace()
 		f.inflight = f.inflight[1:]
 	}
 	s.gate.Committed(f.committed)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/droverdb/drover/internal/telemetry"
+	"github.com/droverdb/drover/plugins/sdk"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
@@ -11,6 +13,7 @@ import (
 type stats struct {
 	rounds, txns, changes, discarded int64
 	sourceMicros, retained           int64
+	sampled                          time.Time
 }
 
 func (c *stats) applied(x sent) {
@@ -20,6 +23,23 @@ func (c *stats) applied(x sent) {
 	c.discarded += x.discarded
 	if x.newest > 0 {
 		c.sourceMicros = x.newest
+	}
+}
+
+// sample starts a trace of a round about once a second: from here to the commit, through every process on the way. mu is held.
+func (s *Stream) sample(begin *sdk.Frame) {
+	f := &s.feed
+	if f.cur.span != nil || time.Since(s.stats.sampled) < sampleEvery {
+		return
+	}
+	s.stats.sampled = time.Now()
+	ctx, span := telemetry.Tracer().Start(s.trace, "round")
+	f.cur.span, begin.Header.Traceparent = span, telemetry.Inject(ctx)
+}
+
+func (x *sent) endTrace() {
+	if x.span != nil {
+		x.span.End()
 	}
 }
 

@@ -23,9 +23,11 @@ const (
 	defaultGrace  = 10 * time.Second
 	// idleEvery bounds how often a token is written for the position alone.
 	idleEvery = time.Second
-	pollFast  = 20 * time.Millisecond
-	pollSlow  = 500 * time.Millisecond
-	pollIdle  = 5 * time.Second
+	// sampleEvery bounds how often a round is traced.
+	sampleEvery = time.Second
+	pollFast    = 20 * time.Millisecond
+	pollSlow    = 500 * time.Millisecond
+	pollIdle    = 5 * time.Second
 )
 
 // Task is what a stream needs. Source and Sink are open already; the sink may be on another agent.
@@ -60,6 +62,8 @@ type Stream struct {
 	// Bells wake one waiter each; ringing never blocks.
 	space, work, poll, commit bell
 	acks                      chan []byte
+	// trace is what sampled rounds belong to.
+	trace context.Context
 }
 
 // New prepares a stream; Run runs it.
@@ -71,7 +75,7 @@ func New(t Task) *Stream {
 		t.Grace = defaultGrace
 	}
 	return &Stream{task: t, ready: make(chan struct{}), space: newBell(), work: newBell(), poll: newBell(),
-		commit: newBell(), acks: make(chan []byte, 1), judge: judge{layouts: map[layoutKey]*layout{}}}
+		commit: newBell(), trace: context.Background(), acks: make(chan []byte, 1), judge: judge{layouts: map[layoutKey]*layout{}}}
 }
 
 // Run streams until ctx ends, its group drains, or something fails. It returns the position that is committed at
@@ -79,6 +83,7 @@ func New(t Task) *Stream {
 //
 // On its end the source is stopped first; the sink may finish the round it has (Invariant 14).
 func (s *Stream) Run(ctx context.Context) ([]byte, error) {
+	s.trace = context.WithoutCancel(ctx)
 	if err := s.recover(ctx); err != nil {
 		return nil, err
 	}
@@ -260,7 +265,7 @@ func (s *Stream) handle(ctx context.Context, req *fleetv1.GateRequest) (*rowv1.F
 }
 
 // reset drops everything for the tables from now on, and answers once nothing of them is on its way to the
-// target any more: only then may they be emptied.
+// target any more: only then may they be emptied (Invariant 15).
 func (s *Stream) reset(ctx context.Context, r *fleetv1.ResetTables) error {
 	s.mu.Lock()
 	err := s.gate.ResetTables(r.Tables)
