@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +70,34 @@ func TestWriteChunks_TextLane(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, url, allRows, "(1,one) (2,)")
+}
+
+func TestWriteChunks_EveryLaneWritesWhatTheSourceReads(t *testing.T) {
+	from := dev.Database(t)
+	ddl := "CREATE TABLE t (id int PRIMARY KEY, a text, n numeric, d timestamptz, x int[], j jsonb)"
+	dev.MustExec(t, from, ddl, `INSERT INTO t SELECT i, repeat(chr(233), i % 700), i / 7.0, 'infinity', ARRAY[i, NULL], '{"a": 1.50}' FROM generate_series(1, 4000) i`,
+		"INSERT INTO t (id, a) VALUES (0, repeat('long', 800000))")
+	source := openSource(t, from)
+	for _, lane := range []string{sdk.LanePGCopyBinary, sdk.LanePGCopyText, sdk.LaneArrow} {
+		t.Run(lane, func(t *testing.T) {
+			tb := describeTable(t, from, "t", rowv1.GateMode_GATE_MODE_KEYED, "id")
+			tb.Lane = lane
+			url := dev.Database(t)
+			dev.MustExec(t, url, ddl)
+			chunk := &rowv1.Chunk{Id: sdk.ChunkID(tb.Index, 0), Table: tb.Index}
+			var fs []*sdk.Frame
+			err := source.ReadChunks(t.Context(), &connectorv1.ReadChunksRequest{Tables: []*rowv1.Table{tb}, Chunks: []*rowv1.Chunk{chunk}},
+				func(f *sdk.Frame) error { fs = append(fs, f); return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := write(t, openSink(t, url), 1, tb, []*rowv1.Chunk{chunk}, fs...); err != nil {
+				t.Fatal(err)
+			}
+			sum := "SELECT count(*), sum(hashtextextended(t::text, 0)) FROM t"
+			wantRows(t, url, sum, strings.TrimSpace(dev.MustQuery(t, from, sum)))
+		})
+	}
 }
 
 func TestWriteChunks_LeavesNothingBehindWhenRefused(t *testing.T) {
