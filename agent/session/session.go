@@ -62,8 +62,10 @@ func New(cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Heartbeats find a dead peer: gRPC makes the kernel give up on a connection whose bytes are not acknowledged for
+	// Timeout. Its pings are rarer than any server takes for abuse.
 	conn, err := grpc.NewClient(cfg.Address, append(sdk.DialOptions(), grpc.WithTransportCredentials(creds),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 15 * time.Second}))...)
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 15 * time.Second}))...)
 	if err != nil {
 		return nil, diag.NoCoord.New(cfg.Address, err, "the coordinator's address cannot be used")
 	}
