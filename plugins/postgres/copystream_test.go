@@ -84,6 +84,29 @@ func TestCopyStream_EndsWithItsContextAndOnErrorsInTheMiddle(t *testing.T) {
 	}
 }
 
+// trickle sends numbered pieces of many sizes to the first caller, with pauses.
+func trickle(l net.Listener, pieces uint32) error {
+	conn, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var b []byte
+	for i := range pieces {
+		b = b[:0]
+		for range 1 + (i*i)%3000 {
+			b = binary.BigEndian.AppendUint32(b, i)
+		}
+		if _, err := conn.Write(b); err != nil {
+			return err
+		}
+		if i%20 == 0 {
+			time.Sleep(8 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
 func TestGather_LosesNothingHoweverItArrives(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,29 +115,7 @@ func TestGather_LosesNothingHoweverItArrives(t *testing.T) {
 	defer l.Close()
 	const pieces = 200
 	sent := make(chan error, 1)
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			sent <- err
-			return
-		}
-		defer conn.Close()
-		var b []byte
-		for i := range uint32(pieces) {
-			b = b[:0]
-			for range 1 + (i*i)%3000 {
-				b = binary.BigEndian.AppendUint32(b, i)
-			}
-			if _, err := conn.Write(b); err != nil {
-				sent <- err
-				return
-			}
-			if i%20 == 0 {
-				time.Sleep(8 * time.Millisecond)
-			}
-		}
-		sent <- nil
-	}()
+	go func() { sent <- trickle(l, pieces) }()
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -24,8 +24,10 @@ func TestOpen_IdentifiesTheServerAndRepeats(t *testing.T) {
 	if first.ServerVersion == "" || !strings.Contains(first.Identity, "/") || strings.Contains(first.Display, "@") {
 		t.Errorf("got %v", first)
 	}
-	if s.Close() != nil || s.Close() != nil {
-		t.Error("close")
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

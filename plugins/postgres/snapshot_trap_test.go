@@ -33,10 +33,7 @@ func TestReadChunks_WaitsForWhatTheFloorHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	committed := make(chan error, 1)
-	go func() {
-		_, err := script(context.WithoutCancel(t.Context()), writer, "COMMIT")
-		committed <- err
-	}()
+	go func() { _, err := script(context.WithoutCancel(t.Context()), writer, "COMMIT"); committed <- err }()
 	for dev.MustQuery(t, url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != "1" {
 		time.Sleep(5 * time.Millisecond)
 	}
