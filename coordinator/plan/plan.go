@@ -53,3 +53,20 @@ func Groups(units []*rowv1.Table, most int, bytes int64) [][]uint32 {
 	}
 	return out
 }
+
+// AddSum adds two row sums: 16 bytes, big endian, modulo 2^128. nil is zero.
+func AddSum(a, b []byte) []byte {
+	out := make([]byte, 16)
+	carry := 0
+	for i := 15; i >= 0; i-- {
+		n := carry
+		if len(a) == 16 {
+			n += int(a[i])
+		}
+		if len(b) == 16 {
+			n += int(b[i])
+		}
+		out[i], carry = byte(n), n>>8
+	}
+	return out
+}

@@ -1,0 +1,255 @@
+// Package engine runs every pipeline as one actor: a goroutine that owns the pipeline's state. Read pipeline.go,
+// attempt.go, load.go, finish.go in this order.
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/droverdb/drover/coordinator/fleet"
+	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+var errInterrupted = errors.New("engine: the pipeline was told to do something else")
+
+// table is a table's progress in memory.
+type table struct {
+	store.Table
+	row     *rowv1.Table
+	chunks  map[uint64]*chunk
+	failure *fleetv1.Failure
+}
+
+// chunk is a ledger entry in memory.
+type chunk struct {
+	store.Chunk
+	row      *rowv1.Chunk
+	result   *rowv1.ChunkResult
+	inFlight bool
+	notUntil time.Time
+	alone    bool
+}
+
+// Pipeline is an actor. Fields below the mutex's are touched by its goroutine only.
+type Pipeline struct {
+	name  string
+	store *store.Store
+	fleet *fleet.Fleet
+	done  chan struct{}
+
+	mu     sync.Mutex
+	inbox  []func()
+	bell   chan struct{}
+	status *controlv1.Status
+	detail []*controlv1.TableStatus
+	ledger []*controlv1.ChunkStatus
+	news   chan struct{}
+	log    ring
+
+	spec     *controlv1.Spec
+	state    store.State
+	catalog  *connectorv1.DiscoverResponse
+	tables   []*table
+	handlers map[uint64]func(fleet.Message)
+	stop     error // why the attempt under way must end
+	failure  *fleetv1.Failure
+	waiting  string
+	run      attempt
+	rate     rate
+	deleted  bool
+	deleting chan<- deletion
+	shown    time.Time
+}
+
+func newPipeline(spec *controlv1.Spec, st store.State, s *store.Store, f *fleet.Fleet) *Pipeline {
+	return &Pipeline{name: spec.Name, spec: spec, state: st, store: s, fleet: f, done: make(chan struct{}), bell: make(chan struct{}, 1),
+		news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, log: newRing()}
+}
+
+// post hands work to the actor; it never blocks.
+func (p *Pipeline) post(f func()) {
+	p.mu.Lock()
+	p.inbox = append(p.inbox, f)
+	p.mu.Unlock()
+	select {
+	case p.bell <- struct{}{}:
+	default:
+	}
+}
+
+// ask runs f on the actor and waits for it.
+func (p *Pipeline) ask(ctx context.Context, f func() error) error {
+	answer := make(chan error, 1)
+	p.post(func() { answer <- f() })
+	select {
+	case err := <-answer:
+		return err
+	case <-p.done:
+		return diag.NoPipeline.New(p.name, nil, "it has been deleted or its coordinator stops")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// loop is the actor: attempts follow each other until the pipeline is done, fails or is told to rest.
+func (p *Pipeline) loop(ctx context.Context) error {
+	defer close(p.done)
+	p.failure = readFailure(p.state.Failure)
+	if err := p.load(ctx); err != nil {
+		p.fail(err)
+	}
+	for wait := time.Duration(0); ; {
+		p.publish()
+		err := p.pump(ctx, wait, p.due)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if p.deleting != nil && p.remove(ctx) {
+			return nil
+		}
+		if err != nil || !p.due() {
+			p.stop = nil
+			continue
+		}
+		began := time.Now()
+		err = p.attempt(ctx)
+		p.endAttempt()
+		p.stop = nil
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrFenced):
+			return err
+		case err == nil || errors.Is(err, errInterrupted):
+			wait = 0
+		case retryable(err):
+			if time.Since(began) > time.Minute {
+				wait = 0
+			}
+			wait = min(max(2*wait, 200*time.Millisecond), 10*time.Second)
+			p.waiting = "trying again: " + err.Error()
+			p.note("warn", p.waiting)
+		default:
+			p.fail(err)
+		}
+	}
+}
+
+// due reports whether there is something to do.
+func (p *Pipeline) due() bool {
+	return p.state.Desired == controlv1.Desired_DESIRED_RUNNING && p.failure == nil && p.state.Phase != controlv1.Phase_PHASE_DONE
+}
+
+func retryable(err error) bool {
+	d := diag.Find(err)
+	return d == nil || d.Code.Class == diag.Retry || d.Code.Class == diag.Fenced
+}
+
+func (p *Pipeline) fail(err error) {
+	p.failure = fleet.Failure(err)
+	p.state.Failure = store.Wire(p.failure)
+	p.note("error", err.Error())
+	ctx, done := context.WithTimeout(context.Background(), 5*time.Second)
+	defer done()
+	_ = p.save(ctx) // the failure is also found again by trying again
+}
+
+func (p *Pipeline) save(ctx context.Context, more ...store.Change) error {
+	return p.store.Save(ctx, append(more, store.PutState(p.name, p.state))...)
+}
+
+// pump lets the actor work off its inbox until the condition holds. With wait it returns no earlier than that.
+func (p *Pipeline) pump(ctx context.Context, wait time.Duration, until func() bool) error {
+	end := time.Now().Add(wait)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		p.mu.Lock()
+		work := p.inbox
+		p.inbox = nil
+		p.mu.Unlock()
+		for _, f := range work {
+			f()
+		}
+		switch {
+		case p.deleted:
+			return errInterrupted
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case p.stop != nil:
+			return p.stop
+		case time.Until(end) <= 0 && until():
+			return nil
+		}
+		if len(work) > 0 {
+			p.publishSoon()
+			continue
+		}
+		select {
+		case <-p.bell:
+		case <-tick.C:
+			p.publishSoon()
+		case <-ctx.Done():
+		}
+	}
+}
+
+// assign gives a task to an agent; on hears everything about it, on the actor.
+func (p *Pipeline) assign(agent string, t *fleetv1.Task, on func(fleet.Message)) (uint64, error) {
+	t.Pipeline = p.name
+	id, err := p.fleet.Assign(agent, t, func(m fleet.Message) {
+		p.post(func() {
+			h := p.handlers[m.Task]
+			if m.Result != nil {
+				delete(p.handlers, m.Task)
+			}
+			if h != nil {
+				h(m)
+			}
+		})
+	})
+	if err == nil {
+		p.handlers[id] = on
+	}
+	return id, err
+}
+
+// call runs one task to its result while the actor goes on hearing others.
+func (p *Pipeline) call(ctx context.Context, agent string, t *fleetv1.Task, event func(*fleetv1.Event)) (*fleetv1.Result, error) {
+	var result *fleetv1.Result
+	t.Epoch = p.state.Epoch
+	id, err := p.assign(agent, t, func(m fleet.Message) {
+		if m.Event != nil && event != nil {
+			event(m.Event)
+		}
+		if m.Result != nil {
+			result = m.Result
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.pump(ctx, 0, func() bool { return result != nil }); err != nil {
+		delete(p.handlers, id)
+		p.fleet.Abandon(id, "interrupted")
+		return nil, err
+	}
+	return result, fleet.Error(result.Failure)
+}
+
+func (p *Pipeline) follow() bool { return p.spec.Mode == controlv1.Mode_MODE_FULL_LOAD_AND_CDC }
+
+func (p *Pipeline) source() *fleetv1.Endpoint {
+	return endpoint(p.spec.Source, connectorv1.Role_ROLE_SOURCE, p.name, p.spec.Lane)
+}
+
+func (p *Pipeline) sink() *fleetv1.Endpoint {
+	return endpoint(p.spec.Target, connectorv1.Role_ROLE_SINK, p.name, p.spec.Lane)
+}

@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/coordinator/plan"
+	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// load reads what a former coordinator knew.
+func (p *Pipeline) load(ctx context.Context) error {
+	catalog, err := p.store.Catalog(ctx, p.name)
+	if err != nil {
+		return err
+	}
+	p.catalog = catalog
+	if catalog == nil {
+		p.state.Discovered = false
+		return nil
+	}
+	tables, err := p.store.Tables(ctx, p.name)
+	if err != nil {
+		return err
+	}
+	p.makeTables(tables)
+	chunks, err := p.store.Chunks(ctx, p.name)
+	if err != nil {
+		return err
+	}
+	for _, c := range chunks {
+		row := store.ReadChunk(c.Chunk)
+		if row == nil || int(row.Table) >= len(p.tables) {
+			return diag.StateUnusable.New(p.name, nil, "the ledger names a chunk that cannot be read")
+		}
+		p.tables[row.Table].chunks[row.Id] = &chunk{Chunk: c, row: row, result: store.ReadResult(c.Result)}
+	}
+	for _, t := range p.tables { // a crash between the last chunk's record and its table's
+		if !t.Loaded && t.begun() && t.complete() && !plan.Unit(t.row) {
+			t.Loaded = true
+			if !p.follow() {
+				p.coalesce(t)
+			}
+		}
+	}
+	return nil
+}
+
+// makeTables builds the tables of the catalog; the index of a table is its place.
+func (p *Pipeline) makeTables(known []store.Table) {
+	p.tables = make([]*table, len(p.catalog.Tables))
+	for i, row := range p.catalog.Tables {
+		row.Index = uint32(i)
+		p.tables[i] = &table{Table: store.Table{Index: uint32(i)}, row: row, chunks: map[uint64]*chunk{}}
+	}
+	for _, t := range known {
+		if int(t.Index) < len(p.tables) {
+			p.tables[t.Index].Table = t
+		}
+	}
+}
+
+func (p *Pipeline) chunk(id uint64) *chunk {
+	if t := plan.TableOf(id); int(t) < len(p.tables) {
+		return p.tables[t].chunks[id]
+	}
+	return nil
+}
+
+func (t *table) name() string { return t.row.Source.Schema + "." + t.row.Source.Name }
+
+// begun: an attempt to load something of the table may have committed.
+func (t *table) begun() bool {
+	for _, c := range t.chunks {
+		if c.Granted {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) complete() bool {
+	if !t.Split {
+		return false
+	}
+	for _, c := range t.chunks {
+		if !c.Written {
+			return false
+		}
+	}
+	return true
+}
+
+// ordered lists tables, biggest first.
+func (p *Pipeline) ordered() []*table {
+	out := slices.Clone(p.tables)
+	slices.SortStableFunc(out, func(a, b *table) int { return cmp.Compare(b.row.EstimatedBytes, a.row.EstimatedBytes) })
+	return out
+}
+
+// problemError is nil when there are only warnings.
+func problemError(problems []*connectorv1.Problem) error {
+	var first *diag.Error
+	more := 0
+	for _, x := range problems {
+		if x.Warning {
+			continue
+		}
+		if first != nil {
+			more++
+			continue
+		}
+		code, ok := diag.Lookup(x.Code)
+		if !ok || code.Class == diag.Retry {
+			code = diag.StepFailed
+		}
+		where := x.Object
+		if x.Side != "" {
+			where = x.Side + " › " + where
+		}
+		first = &diag.Error{Code: code, Where: where, Why: x.Reason, Fixes: x.Fix}
+	}
+	if first == nil {
+		return nil
+	}
+	if more > 0 {
+		first.Why += " (there are more problems: `drover doctor` lists all)"
+	}
+	return first
+}
+
+func has(list []string, s string) bool      { return slices.Contains(list, s) }
+func contains(list []uint32, n uint32) bool { return slices.Contains(list, n) }
+func readFailure(b []byte) *fleetv1.Failure {
+	f := &fleetv1.Failure{}
+	if len(b) == 0 || proto.Unmarshal(b, f) != nil {
+		return nil
+	}
+	return f
+}
