@@ -73,7 +73,7 @@ func (s *Sink) writer(ctx context.Context) (*pgx.Conn, error) {
 		conn := s.writers.idle[n-1]
 		s.writers.idle = s.writers.idle[:n-1]
 		s.writers.mu.Unlock()
-		if conn.PgConn().CheckConn() == nil {
+		if conn.Ping(ctx) == nil {
 			return conn, nil
 		}
 		_ = conn.Close(ctx)

@@ -233,3 +233,15 @@ func TestEpochOf_ReadsOnlyItsOwnNames(t *testing.T) {
 		}
 	}
 }
+
+func TestWriteChunks_IdleSessionsThatDiedAreReplaced(t *testing.T) {
+	url, s, tb := startWrite(t)
+	payload := copyBytes(t, url, rowsFrom)
+	if _, err := write(t, s, 1, tb, []*rowv1.Chunk{chunkOf(7)}, chunkFrames(tb, 7, 500, payload, tb.Lane)...); err != nil {
+		t.Fatal(err)
+	}
+	dev.MustExec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'drover/%'")
+	if _, err := write(t, s, 1, tb, []*rowv1.Chunk{chunkOf(8)}, chunkFrames(tb, 8, 1, copyBytes(t, url, "SELECT 900, 'x'::text"), tb.Lane)...); err != nil {
+		t.Fatal(err)
+	}
+}
