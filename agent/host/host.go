@@ -166,9 +166,7 @@ func (h *Host) ensure(ctx context.Context, e *entry, ep *fleetv1.Endpoint) error
 	}
 	p, err := h.launch(ctx, ep)
 	if err != nil {
-		if diag.Find(err) != nil && diag.Find(err).Code.ID == diag.ConnectorDied.ID {
-			e.fails++
-		}
+		e.failed()
 		return err
 	}
 	describe, err := p.Describe(ctx)
@@ -198,14 +196,18 @@ func (h *Host) bury(e *entry) {
 	if time.Since(e.started) > steady {
 		e.fails = 0
 	}
-	e.fails++
-	if e.fails > 1 {
-		e.notUntil = time.Now().Add(min(maxBackoff, 100*time.Millisecond<<min(e.fails, 8)))
-	}
+	e.failed()
 	if err := e.process.Close(); err != nil {
 		h.cfg.Log.Debug("closing a dead connector", "err", err)
 	}
 	e.process = nil
+}
+
+// failed makes the next start wait, unless this was the first failure.
+func (e *entry) failed() {
+	if e.fails++; e.fails > 1 {
+		e.notUntil = time.Now().Add(min(maxBackoff, 100*time.Millisecond<<min(e.fails, 8)))
+	}
 }
 
 func (h *Host) pause(ctx context.Context, e *entry) error {
