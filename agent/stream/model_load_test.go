@@ -97,7 +97,9 @@ func (m *model) reserve(c int) error {
 			m.unitSnap = &reader{floor: floor}
 		}
 	}
-	m.grants[c] = &grant{floor: floor}
+	if m.grants[c] == nil { // the coordinator keeps a chunk's first floor
+		m.grants[c] = &grant{floor: floor}
+	}
 	m.readers = append(m.readers, &reader{chunk: c, floor: floor})
 	return nil
 }

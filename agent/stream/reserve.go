@@ -10,19 +10,17 @@ import (
 
 // Reserve puts chunks and units in flight and returns the floor that their read must include.
 //
-// What is in flight keeps its first floor, and so does everything reserved together with it: an earlier attempt
-// may have committed without anybody knowing, and what lies between two floors would be dropped although that read
-// did not see it. The lower floor is right for the others too, as nothing above it has been released (Invariant 3).
-// A chunk that is written stays written. Calling it again is harmless.
+// What is in flight keeps its first floor: an earlier attempt may have committed without anybody knowing, and what
+// lies between two floors would be dropped although that read did not see it (Invariant 3). The caller keeps the
+// first floor too; the new attempt reads at the one returned, which sees more. A chunk that is written stays
+// written. Calling it again is harmless.
 func (g *Gate) Reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
 	floor := g.Floor()
-	for _, p := range g.inFlight(r) {
-		if bytes.Compare(p.floor.Position, floor.Position) < 0 {
-			floor = p.floor
+	for _, p := range g.inFlight(r) { // after a restart they may lie ahead, and only they know what was not visible
+		if bytes.Compare(p.floor.Position, floor.Position) > 0 {
+			floor.Position = p.floor.Position
 		}
-	}
-	for _, p := range g.inFlight(r) {
-		p.floor = floor
+		floor.Pending = append(floor.Pending, p.floor.Pending...)
 	}
 	for _, c := range r.Chunks {
 		t := g.tables[sdk.ChunkTable(c.Chunk)]
@@ -206,7 +204,14 @@ func (g *Gate) ResetTables(tables []uint32) error {
 func (g *Gate) Recovered(written []*rowv1.ChunkResult) {
 	for _, r := range written {
 		t := g.tables[sdk.ChunkTable(r.Chunk)]
-		if t == nil || !t.keyed {
+		if t == nil {
+			continue
+		}
+		if !t.keyed { // all chunks of a unit that is loaded share one coverage
+			if t.loaded && t.unit != nil && !t.unit.written && r.Coverage != nil {
+				t.unit.written, t.unit.coverage = true, r.Coverage
+				g.settle(t)
+			}
 			continue
 		}
 		if p := t.find(r.Chunk); p != nil && !p.written && r.Coverage != nil {

@@ -78,7 +78,8 @@ func (t *gateTable) rebuildUnit(chunks []*fleetv1.GateChunk) {
 		t.unit = &span{floor: &rowv1.Floor{}, coverage: chunks[0].Coverage}
 	}
 	if t.unit != nil {
-		t.unit.written = written
+		// Without its coverage it stays in flight: the target tells (Recovered).
+		t.unit.written, t.loaded = written && t.unit.coverage != nil, written
 	}
 }
 
