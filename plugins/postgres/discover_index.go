@@ -23,7 +23,7 @@ type index struct {
 }
 
 const indexesSQL = `
-	SELECT i.indexrelid, i.indrelid, coalesce(h.inhparent, 0), n.nspname, ic.relname, pg_get_indexdef(i.indexrelid),
+	SELECT i.indexrelid, i.indrelid, coalesce(h.inhparent, 0), n.nspname, ic.relname, CASE WHEN k.oid IS NULL THEN pg_get_indexdef(i.indexrelid) ELSE '' END,
 	       coalesce(k.oid, 0), coalesce(k.conname, ''), coalesce(pg_get_constraintdef(k.oid), ''), coalesce(k.contype::text, ''),
 	       i.indisvalid AND i.indisready OR ic.relkind = 'I', i.indisclustered, i.indisreplident,
 	       CASE WHEN ic.relkind = 'i' THEN coalesce(pg_relation_size(ic.oid), 0) ELSE 0 END, coalesce(s.spcname, ''), ic.relkind = 'I'

@@ -86,10 +86,8 @@ func (c *catalog) link(ctx context.Context) error {
 			from.deps = append(from.deps, to)
 			continue
 		}
-		if d.RefClass == pgClassClass {
-			if r := c.skipped[d.RefOid]; r != nil && from.gone == "" {
-				from.gone = "it needs " + display(r.Schema, r.Name) + ", which is left out"
-			}
+		if why := c.missing(objRef{d.RefClass, d.RefOid}); why != "" && from.gone == "" {
+			from.gone = why
 		}
 	}
 	c.orderFills()
@@ -101,6 +99,23 @@ func (c *catalog) link(ctx context.Context) error {
 	c.choose()
 	c.raise()
 	return nil
+}
+
+// notCarriedClasses are catalogs of kinds that have no steps: operators, their classes and families, text search, languages, servers.
+var notCarriedClasses = map[uint32]bool{2617: true, 2616: true, 2753: true, 3602: true, 3600: true, 3601: true, 3764: true, 2612: true, 1417: true, 2328: true}
+
+// missing says why something that others need has no step, or nothing when it is the system's own.
+func (c *catalog) missing(ref objRef) string {
+	switch r := c.rels[ref.oid]; {
+	case ref.oid < firstUserOID:
+	case ref.class == pgClassClass && c.skipped[ref.oid] != nil:
+		return "it needs " + r.display() + ", which is left out"
+	case ref.class == pgClassClass && r != nil && r.Kind == "f":
+		return "it needs foreign table " + r.display() + ", which is not carried"
+	case notCarriedClasses[ref.class]:
+		return "it needs an object of a kind that is not carried"
+	}
+	return ""
 }
 
 // orderFills: a materialised view over another one, directly or through views, is filled after it.

@@ -36,7 +36,7 @@ const relationsSQL = `
 	       coalesce(s.spcname, ''), coalesce(a.amname, ''),
 	       CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) ELSE '' END, coalesce(pg_get_expr(c.relpartbound, c.oid), ''),
 	       CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) ELSE '' END,
-	       c.reltuples::float8, CASE WHEN c.relkind IN ('r', 'm') THEN coalesce(pg_table_size(c.oid), 0) ELSE 0 END, c.reltype,
+	       c.reltuples::float8, CASE WHEN c.relkind IN ('r', 'm') THEN coalesce(pg_relation_size(c.oid), 0) + coalesce(pg_relation_size(t.oid), 0) ELSE 0 END, c.reltype,
 	       ARRAY(SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno)
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_class t ON t.oid = c.reltoastrelid

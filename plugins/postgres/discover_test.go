@@ -2,9 +2,14 @@ package postgres
 
 import (
 	"context"
+	"strings"
 	"testing"
 
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // found is everything Discover emits, in one.
@@ -59,4 +64,137 @@ func applied(t testing.TB, url string, steps []*connectorv1.SchemaStep, parallel
 		t.Errorf("%d answers for %d steps", answers, len(steps))
 	}
 	return skipped, problems
+}
+
+func TestDiscover_DescribesTables(t *testing.T) {
+	url := dev.Database(t)
+	dev.MustExec(t, url, hostileSQL, `
+		CREATE TABLE icu (k text COLLATE "und-x-icu" PRIMARY KEY); CREATE TABLE c_key (k text COLLATE "C" PRIMARY KEY, b int);
+		CREATE TABLE composite (b uuid, a int, v text, PRIMARY KEY (a, b)); CREATE TABLE citext_key (k citext PRIMARY KEY);
+		CREATE TABLE id_wins (a int PRIMARY KEY, b int NOT NULL); CREATE UNIQUE INDEX id_wins_b ON id_wins (b); ALTER TABLE id_wins REPLICA IDENTITY USING INDEX id_wins_b;
+		CREATE TABLE partial (a int NOT NULL); CREATE UNIQUE INDEX ON partial (a) WHERE a > 0;
+		CREATE TABLE deferred (a int NOT NULL UNIQUE DEFERRABLE)`)
+	all := found(t, url, nil)
+	byName := map[string]*rowv1.Table{}
+	for i, tab := range all.Tables {
+		if tab.Index != uint32(i) || len(tab.Key) == 0 != (tab.Gate == rowv1.GateMode_GATE_MODE_UNIT_FULL_ROW) {
+			t.Errorf("%s: index %d at place %d, key %v, gate %v", tab.Source.Name, tab.Index, i, tab.Key, tab.Gate)
+		}
+		if (tab.Gate == rowv1.GateMode_GATE_MODE_KEYED) != (tab.GateReason == "") {
+			t.Errorf("%s: gate %v, reason %q", tab.Source.Name, tab.Gate, tab.GateReason)
+		}
+		byName[tab.Source.Name] = tab
+	}
+	const keyed, unit, full = rowv1.GateMode_GATE_MODE_KEYED, rowv1.GateMode_GATE_MODE_UNIT, rowv1.GateMode_GATE_MODE_UNIT_FULL_ROW
+	for name, want := range map[string]rowv1.GateMode{
+		"icu": unit, "c_key": keyed, "composite": keyed, "citext_key": unit, "partial": full, "deferred": full, "everything": keyed,
+		"nothing": full, "id_wins": keyed, "part_1": keyed, "unl": keyed, "no_id": full, "hashed_0": unit,
+	} {
+		if tab := byName[name]; tab == nil || tab.Gate != want {
+			t.Errorf("%s: %v, want %v", name, tab, want)
+		}
+	}
+	if byName["part"] != nil || byName["v1"] != nil || byName["mv1"] != nil {
+		t.Error("a partitioned table or a view is listed as a table with rows")
+	}
+	if k := byName["composite"].Key; len(k) != 2 || k[0] != 1 || k[1] != 0 {
+		t.Errorf("key order %v, want that of the primary key", k)
+	}
+	if w := byName["id_wins"]; w.Key[0] != 1 || w.PrimaryKey {
+		t.Errorf("the named replica identity is not the key: %v", w)
+	}
+	textOnly := map[string]bool{}
+	for _, col := range byName["everything"].Columns {
+		if col.Name == "gen" {
+			t.Error("a generated column moves")
+		}
+		textOnly[col.Name] = col.TextOnly
+	}
+	for _, name := range []string{"marr", "p", "parr", "r"} {
+		if !textOnly[name] {
+			t.Errorf("%s may travel in binary", name)
+		}
+	}
+	for _, name := range []string{"m", "d", "l", "h", "ci", "fr", "tr", "u", "nonint", "j"} {
+		if textOnly[name] {
+			t.Errorf("%s must travel as text", name)
+		}
+	}
+	if byName["everything"].Lane != sdk.LanePGCopyText || byName["composite"].Lane != sdk.LanePGCopyBinary {
+		t.Error("lanes do not follow the columns")
+	}
+}
+
+func TestDiscover_FiltersTables(t *testing.T) {
+	url := dev.Database(t)
+	dev.MustExec(t, url, `CREATE SCHEMA shop; CREATE SCHEMA "S.x"; CREATE TABLE shop.a (id serial PRIMARY KEY); CREATE TABLE shop.b (id int PRIMARY KEY REFERENCES shop.a);
+		CREATE TABLE "S.x"."*" (i int); CREATE TABLE "S.x"."T""q" (i int); CREATE TABLE other (i int); CREATE VIEW shop.v AS SELECT * FROM shop.b;
+		CREATE TABLE p (i int) PARTITION BY LIST (i); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)`)
+	for _, k := range []struct{ include, exclude, want string }{
+		{"", "", `S.x.* S.x.T"q public.other public.p1 shop.a shop.b`},
+		{"shop.*", "", "shop.a shop.b"},
+		{"shop.*", "*.a", "shop.b"},
+		{`"S.x"."*"`, "", "S.x.*"},
+		{`"S.x"."T""q"`, "", `S.x.T"q`},
+		{"sh?p.a", "", "shop.a"},
+		{"other", "", "public.other"},
+		{"public.p", "", "public.p1"},
+		{"p1", "", "public.p1"},
+	} {
+		req := &connectorv1.DiscoverRequest{}
+		if k.include != "" {
+			req.Include = []string{k.include}
+		}
+		if k.exclude != "" {
+			req.Exclude = []string{k.exclude}
+		}
+		all := found(t, url, req)
+		var got []string
+		for _, tab := range all.Tables {
+			got = append(got, tab.Source.Schema+"."+tab.Source.Name)
+		}
+		if strings.Join(got, " ") != k.want || len(all.Problems) > 0 {
+			t.Errorf("%+v: got %v, problems %v", k, got, all.Problems)
+		}
+		dst := dev.Database(t)
+		if _, problems := applied(t, dst, all.Steps, 2); len(problems) > 0 {
+			t.Errorf("%+v: %v", k, problems)
+		}
+	}
+	all := found(t, url, &connectorv1.DiscoverRequest{Include: []string{"shop.*", "shpo.*"}})
+	if len(all.Problems) != 1 || all.Problems[0].Code != diag.NothingToCopy.ID || all.Problems[0].Object != "tables › shpo.*" {
+		t.Errorf("a pattern without a match is silent: %v", all.Problems)
+	}
+	if left := leftOver(found(t, url, &connectorv1.DiscoverRequest{Exclude: []string{"shop.a"}})); left["foreign key shop.b.b_id_fkey"] == "" || left["table shop.a"] == "" {
+		t.Errorf("left out in silence: %v", left)
+	}
+}
+
+func leftOver(all *connectorv1.DiscoverResponse) map[string]string {
+	out := map[string]string{}
+	for _, l := range all.NotCarried {
+		out[l.Kind+" "+l.Object] = l.Reason + l.Todo
+	}
+	return out
+}
+
+func TestDiscover_NamesWhatIsNotCarried(t *testing.T) {
+	url := dev.Database(t)
+	dev.MustExec(t, url, `CREATE EXTENSION file_fdw; CREATE SERVER fs FOREIGN DATA WRAPPER file_fdw;
+		CREATE FOREIGN TABLE ft (a text) SERVER fs OPTIONS (filename '/dev/null'); CREATE VIEW over_ft AS SELECT * FROM ft;
+		CREATE OPERATOR === (leftarg = int, rightarg = int, function = int4eq); CREATE TEXT SEARCH CONFIGURATION mytext (COPY = simple);
+		CREATE FUNCTION et() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER ev ON ddl_command_end EXECUTE FUNCTION et();
+		CREATE PUBLICATION pub FOR ALL TABLES; SELECT lo_create(0);
+		CREATE TYPE m AS ENUM ('a'); CREATE FUNCTION to_m(int) RETURNS m LANGUAGE sql AS 'SELECT ''a''::m'; CREATE CAST (int AS m) WITH FUNCTION to_m(int)`)
+	all := found(t, url, nil)
+	left := leftOver(all)
+	for _, want := range []string{"foreign table public.ft", "foreign server fs", "view public.over_ft", "event trigger ev", "publication pub",
+		"large objects 1 objects", "operator public.===(integer,integer)", "text search configuration public.mytext", "cast (integer AS public.m)"} {
+		if left[want] == "" {
+			t.Errorf("%s is left out in silence; listed: %v", want, left)
+		}
+	}
+	if _, problems := applied(t, dev.Database(t), all.Steps, 2); len(problems) > 0 {
+		t.Error(problems)
+	}
 }

@@ -1,0 +1,137 @@
+package postgres
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+// checked returns the problems of one side as "code object", mapped to the fix.
+func checked(t testing.TB, c sdk.Connector, target string, req *connectorv1.CheckRequest) map[string]string {
+	t.Helper()
+	if _, err := c.Open(t.Context(), &connectorv1.OpenRequest{Url: target, Pipeline: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	req.Pipeline = "p"
+	resp, err := c.Check(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, p := range resp.Problems {
+		if p.Reason == "" || len(p.Fix) == 0 || p.Side == "" || p.Warning != strings.HasPrefix(p.Code, "W") {
+			t.Errorf("a finding lacks a part: %v", p)
+		}
+		out[p.Code+" "+p.Object] = strings.Join(p.Fix, "\n")
+	}
+	if int(resp.Checks) < len(resp.Problems) {
+		t.Errorf("%d checks for %d problems", resp.Checks, len(resp.Problems))
+	}
+	return out
+}
+
+// asRole changes the user of a URL.
+func asRole(t testing.TB, db, role string) string {
+	t.Helper()
+	u, err := url.Parse(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User(role)
+	return u.String()
+}
+
+// newRole makes a role without any right, dropped with what it got when the test ends.
+func newRole(t testing.TB, db, name string) {
+	t.Helper()
+	dev.MustExec(t, db, "DROP ROLE IF EXISTS "+name, "CREATE ROLE "+name+" LOGIN")
+}
+
+func wants(t testing.TB, got map[string]string, want map[string]string) {
+	t.Helper()
+	for key, fix := range want {
+		if have, ok := got[key]; !ok || !strings.Contains(have, fix) {
+			t.Errorf("%s with fix %q is missing; have %q of %v", key, fix, have, got)
+		}
+	}
+}
+
+func TestCheckSource_FindsNothingInAGoodOne(t *testing.T) {
+	db := dev.Database(t)
+	dev.MustExec(t, db, "CREATE TABLE good (id int PRIMARY KEY)")
+	if got := checked(t, NewSource(), db, &connectorv1.CheckRequest{Follow: true}); len(got) > 0 {
+		t.Errorf("problems: %v", got)
+	}
+}
+
+func TestCheckSource_TellsAllProblemsAtOnce(t *testing.T) {
+	s := dev.Postgres(t, "wal_level=replica", "max_replication_slots=1", "max_wal_senders=1", "max_slot_wal_keep_size=1GB")
+	db := s.URL("postgres")
+	dev.MustExec(t, db, `SELECT pg_create_physical_replication_slot('taken'); CREATE ROLE poor LOGIN; CREATE SCHEMA shut; REVOKE CREATE ON DATABASE postgres FROM PUBLIC;
+		CREATE TABLE nokey (a int); CREATE UNLOGGED TABLE ul (a int PRIMARY KEY); CREATE TABLE rls (a int PRIMARY KEY); GRANT SELECT ON rls TO poor;
+		ALTER TABLE rls ENABLE ROW LEVEL SECURITY; CREATE TABLE shut.t (a int PRIMARY KEY); CREATE TABLE fullrow (a int); ALTER TABLE fullrow REPLICA IDENTITY FULL;
+		CREATE TABLE uniq (a int NOT NULL UNIQUE)`)
+	got := checked(t, NewSource(), asRole(t, db, "poor"), &connectorv1.CheckRequest{Follow: true, Include: []string{"*.*", "typo.*"}})
+	wants(t, got, map[string]string{
+		"E3001 wal_level": "ALTER SYSTEM SET wal_level", "E3002 role poor": `ALTER ROLE "poor" REPLICATION`,
+		"E3003 max_replication_slots": "max_replication_slots = 5", "W3012 max_slot_wal_keep_size": "= -1",
+		"E3009 database postgres": `GRANT CREATE ON DATABASE "postgres" TO "poor"`, "E3006 table public.nokey": `"public"."nokey" REPLICA IDENTITY FULL`,
+		"E3006 table public.uniq": "REPLICA IDENTITY FULL", "W3010 table public.ul": "SET LOGGED", "E3007 table public.rls": "BYPASSRLS",
+		"E2004 table shut.t": `GRANT USAGE ON SCHEMA "shut"`, "W4005 table public.fullrow": "PRIMARY KEY", "E3009 table public.rls": `GRANT "postgres" TO "poor"`,
+		"E4003 tables › typo.*": "",
+	})
+	// Without following, the log does not matter.
+	for key := range checked(t, NewSource(), db, &connectorv1.CheckRequest{}) {
+		t.Errorf("a plain copy is warned of %s", key)
+	}
+}
+
+func TestCheckSink_TellsAllProblemsAtOnce(t *testing.T) {
+	src, dst := dev.Database(t), dev.Database(t)
+	name := dev.MustQuery(t, dst, "SELECT current_database()")
+	role := "sink_" + name
+	newRole(t, dst, role)
+	defer dev.MustExec(t, dst, "SET transaction_read_only = off; DROP OWNED BY "+role+"; DROP ROLE "+role)
+	dev.MustExec(t, src, `CREATE SCHEMA app; CREATE TABLE app.new (a int PRIMARY KEY); CREATE TABLE app.held (a int PRIMARY KEY); CREATE TABLE app.full_ (a int PRIMARY KEY);
+		CREATE TABLE app.vw (a int PRIMARY KEY)`)
+	dev.MustExec(t, dst, fmt.Sprintf(`CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO %[1]s; REVOKE CREATE ON DATABASE %[2]s FROM PUBLIC; CREATE TABLE app.held (a int);
+		CREATE TABLE app.full_ (a int); GRANT ALL ON app.full_ TO %[1]s; INSERT INTO app.full_ VALUES (1); CREATE VIEW app.vw AS SELECT 1 AS a; GRANT ALL ON app.vw TO %[1]s;
+		ALTER DATABASE %[2]s SET default_transaction_read_only = on`, role, name))
+	tables := found(t, src, nil).Tables
+	got := checked(t, NewSink(), asRole(t, dst, role), &connectorv1.CheckRequest{Tables: tables})
+	wants(t, got, map[string]string{
+		"E5002 database " + name: "default_transaction_read_only = off", "E5003 database " + name: "GRANT CREATE ON DATABASE",
+		"E5008 role " + role: "GRANT SET ON PARAMETER session_replication_role", "E5003 schema app": `GRANT CREATE, USAGE ON SCHEMA "app"`,
+		"E5003 table app.held": "GRANT ALL", "E5001 table app.full_": `TRUNCATE "app"."full_"`, "E4007 table app.vw": "DROP",
+	})
+	again := checked(t, NewSink(), asRole(t, dst, role), &connectorv1.CheckRequest{Tables: tables, Resuming: true})
+	if _, there := again[diag.NotEmpty.ID+" table app.full_"]; there {
+		t.Error("a resumed pipeline's own rows are called a problem")
+	}
+}
+
+func TestCheckSink_FindsNothingInAnEmptyOne(t *testing.T) {
+	src, dst := dev.Database(t), dev.Database(t)
+	dev.MustExec(t, src, `CREATE EXTENSION hstore; CREATE TABLE t (id int PRIMARY KEY, h hstore)`)
+	if got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: found(t, src, nil).Tables}); len(got) > 0 {
+		t.Errorf("problems: %v", got)
+	}
+}
+
+func TestCheckSink_EncodingAndMissingExtension(t *testing.T) {
+	src := dev.Database(t)
+	dev.MustExec(t, src, `CREATE SCHEMA ext; CREATE TYPE ext.vector AS (a int); CREATE TABLE t (id int PRIMARY KEY, v ext.vector)`)
+	s := dev.Shared(t)
+	name := "latin_" + dev.MustQuery(t, src, "SELECT current_database()")
+	dev.MustExec(t, src, "CREATE DATABASE "+name+" ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+	got := checked(t, NewSink(), s.URL(name), &connectorv1.CheckRequest{Tables: found(t, src, nil).Tables})
+	wants(t, got, map[string]string{"E4007 database " + name: "ENCODING 'UTF8'", "E4007 extension vector": "Install"})
+	dev.MustExec(t, src, "DROP DATABASE "+name+" WITH (FORCE)")
+}
