@@ -145,16 +145,19 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 	if third := time.Duration(timeout) * time.Millisecond / 3; third > 0 {
 		in.feedback = min(in.feedback, third)
 	}
-	lane := start.GetLane()
 	in.binary = !textOnly && sendless == 0 && version >= 140000
-	for _, t := range start.GetTables() {
-		table, err := newStreamTable(t, lane, in.binary)
+	return in, st.layOut(start.GetTables(), start.GetLane(), in.binary)
+}
+
+func (st *streamer) layOut(tables []*rowv1.Table, lane string, bin bool) error {
+	for _, t := range tables {
+		table, err := newStreamTable(t, lane, bin)
 		if err != nil {
-			return in, err
+			return err
 		}
 		st.tables[t.GetSource().GetSchema()+"\x00"+t.GetSource().GetName()] = table
 	}
-	return in, nil
+	return nil
 }
 
 func (st *streamer) open(ctx context.Context, cfg Config, name string, bin bool) error {

@@ -59,16 +59,21 @@ func TestRereadAnswersInTheRoundsOwnLayout(t *testing.T) {
 			if rows.NumRows() != 2 {
 				t.Fatalf("%d rows", rows.NumRows())
 			}
-			for i := range 2 {
-				if got := rows.Column(2).(*array.Binary).Value(i); !bytes.Equal(got, h.GetKeys()[i]) {
-					t.Errorf("row %d has key %x, want %x", i, got, h.GetKeys()[i])
-				}
-			}
+			sameKeys(t, rows, h.GetKeys())
 			big := rows.Column(sdk.RoundColumns + 2)
 			if got := cell(big, 0) + " " + cell(big, 1); got != "x*9000 two" {
 				t.Errorf("values %s", got)
 			}
 		})
+	}
+}
+
+func sameKeys(t *testing.T, rows arrow.RecordBatch, want [][]byte) {
+	t.Helper()
+	for i := range int(rows.NumRows()) {
+		if got := rows.Column(2).(*array.Binary).Value(i); !bytes.Equal(got, want[i]) {
+			t.Errorf("row %d has key %x, want %x", i, got, want[i])
+		}
 	}
 }
 
