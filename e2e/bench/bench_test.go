@@ -7,23 +7,40 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/droverdb/drover/deploy/dev"
 )
 
-func TestMain(m *testing.M) { os.Exit(dev.Main(m)) }
+// shared is one lab for all tests, at a thousandth of the size: starting two servers costs more than most tests.
+var shared struct {
+	once sync.Once
+	lab  *lab
+	err  error
+}
 
-// tiny is a lab at a thousandth of the size. Where no binary is needed, any file stands in for it.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.lab != nil {
+		shared.lab.close()
+	}
+	os.Exit(code)
+}
+
+// tiny is the shared lab with a report of its own. Where drover does not run, any file stands in for the binary.
 func tiny(t *testing.T) *lab {
 	t.Helper()
-	l, err := openLab(t.Context(), options{scale: 0.001, runs: 1, drover: os.Args[0]})
-	if err != nil {
-		t.Fatal(err)
+	shared.once.Do(func() {
+		shared.lab, shared.err = openLab(context.Background(), options{scale: 0.001, runs: 1, drover: os.Args[0], hasty: true})
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
 	}
-	t.Cleanup(l.close)
-	return l
+	l := *shared.lab
+	l.report = newReport(l.options)
+	return &l
 }
 
 func TestLoaders_CopyRowsAndIndexes(t *testing.T) {
@@ -42,6 +59,34 @@ func TestLoaders_CopyRowsAndIndexes(t *testing.T) {
 		if u.wall <= 0 {
 			t.Errorf("%s took no time", name)
 		}
+	}
+}
+
+// standIn is called like drover and copies in another way, so that the program is tested apart from what it measures.
+const standIn = `#!/bin/sh
+set -e
+[ "$1" = copy ]
+pg_dump "$2" | psql -qX -v ON_ERROR_STOP=1 -o /dev/null "$3"
+`
+
+func TestRun_MeasuresAndPrints(t *testing.T) {
+	t.Setenv("PATH", tiny(t).bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	script := filepath.Join(t.TempDir(), "drover")
+	if err := os.WriteFile(script, []byte(standIn), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	code := run(t.Context(), []string{"-scale", "0.001", "-runs", "1", "-only", "tables,tables-200,empty", "-peers", "dump-pipe", "-drover", script}, &out)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"| tables   | dump-pipe |", "tables-200 → tables", "| empty "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "NOT MEASURED") {
+		t.Error(out.String())
 	}
 }
 

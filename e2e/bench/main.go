@@ -9,6 +9,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -24,6 +25,7 @@ type options struct {
 	only   []string
 	peers  []string
 	drover string
+	hasty  bool // servers without fsync: our own tests, never a measurement
 }
 
 // selected reports whether a list names something; an empty list names everything.
@@ -44,7 +46,7 @@ func workloads() []workload {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout))
 }
 
 func parse(args []string) (options, error) {
@@ -88,7 +90,7 @@ func split(list string) []string {
 }
 
 // run returns the exit code: 1 when something could not be measured, 2 for a wrong flag.
-func run(ctx context.Context, args []string) int {
+func run(ctx context.Context, args []string, out io.Writer) int {
 	o, err := parse(args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -112,6 +114,6 @@ func run(ctx context.Context, args []string) int {
 		}
 	}
 	l.report.growth()
-	l.report.print(os.Stdout)
+	l.report.print(out)
 	return code
 }

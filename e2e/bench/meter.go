@@ -83,6 +83,20 @@ func (m *metered) wait(ctx context.Context) (usage, error) {
 	return u, err
 }
 
+// whenEnded calls f if the process ends before the returned function is called, which waits for the watcher.
+func (m *metered) whenEnded(f func()) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-m.child.Done():
+			f()
+		case <-quit:
+		}
+	}()
+	return func() { close(quit); <-done }
+}
+
 // interrupt stops a follower the way a user does; its exit code 130 is as it should be.
 func (m *metered) interrupt(ctx context.Context) (usage, error) {
 	_ = m.child.Signal(syscall.SIGINT) // it may have ended; wait tells

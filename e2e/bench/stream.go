@@ -136,13 +136,7 @@ func (l *lab) drain(ctx context.Context, f follower, from string, mark int) (usa
 		ctx, cancel := context.WithTimeout(ctx, drainWithin)
 		defer cancel()
 		if d, ok := f.(*droverFollow); ok {
-			go func() { // a drover that has ended will never arrive
-				select {
-				case <-d.running.child.Done():
-					cancel()
-				case <-ctx.Done():
-				}
-			}()
+			defer d.running.whenEnded(cancel)() // a drover that has ended will never arrive
 		}
 		return arrived(ctx, l.target.URL(f.target()), mark)
 	})
