@@ -40,10 +40,11 @@ func (p *Pipeline) startStream(ctx context.Context) error {
 	if err := p.pump(ctx, 0, func() bool { return p.run.streaming }); err != nil {
 		return err
 	}
+	p.waiting = ""
 	// Loaded tables whose overlap has not passed: the gate has to hear it again.
 	var loaded []uint32
 	for _, t := range p.tables {
-		if t.Loaded && !t.Passed && !plan.Unit(t.row) {
+		if t.Loaded && !t.Passed {
 			loaded = append(loaded, t.Index)
 		}
 	}

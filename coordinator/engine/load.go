@@ -70,6 +70,14 @@ func (p *Pipeline) drive(ctx context.Context) error {
 			return fleet.Error(t.failure)
 		}
 	}
+	for _, t := range p.tables { // also those whose last chunks only the target knew to be written
+		if !t.Loaded && t.complete() {
+			p.tableLoaded(t)
+		}
+	}
+	if p.stop != nil {
+		return p.stop
+	}
 	if err := p.snapshot(ctx); err != nil {
 		return err
 	}
@@ -340,6 +348,9 @@ func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
 // tableLoaded runs once all chunks of a table are written.
 func (p *Pipeline) tableLoaded(t *table) {
 	t.Loaded = true
+	if p.follow() && plan.Unit(t.row) {
+		t.Coverage = store.Wire(p.run.coverage)
+	}
 	var changes []store.Change
 	if !p.follow() {
 		changes = p.coalesce(t)

@@ -41,7 +41,11 @@ func (p *Pipeline) load(ctx context.Context) error {
 		}
 		p.tables[row.Table].chunks[row.Id] = &chunk{Chunk: c, row: row, result: store.ReadResult(c.Result)}
 	}
-	for _, t := range p.tables { // a crash between the last chunk's record and its table's
+	for _, t := range p.tables {
+		if t.Split && !t.Loaded && len(t.chunks) != t.Chunks { // a crash before its chunks were stored, so before any grant
+			t.Split, t.Chunks, t.chunks = false, 0, map[uint64]*chunk{}
+		}
+		// A crash between the last chunk's record and its table's.
 		if !t.Loaded && t.begun() && t.complete() && !plan.Unit(t.row) {
 			t.Loaded = true
 			if !p.follow() {
@@ -86,7 +90,7 @@ func (t *table) begun() bool {
 }
 
 func (t *table) complete() bool {
-	if !t.Split {
+	if !t.Split || len(t.chunks) != t.Chunks {
 		return false
 	}
 	for _, c := range t.chunks {
