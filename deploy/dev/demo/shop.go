@@ -27,5 +27,5 @@ var writes = []string{
 	`DELETE FROM items WHERE orders = 1 + $1::int % 300000 AND line = 2`,
 	`INSERT INTO items VALUES (1 + $1::int % 300000, 3, 1 + $1::int % 10000, 1) ON CONFLICT DO NOTHING`,
 	`UPDATE items SET line = 4 WHERE orders = 1 + $1::int % 300000 AND line = 3`,
-	`INSERT INTO customers (name) VALUES ('new customer ' || $1::text)`,
+	`INSERT INTO customers (name) VALUES ('new customer ' || $1::int)`,
 }

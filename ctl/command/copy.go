@@ -1,0 +1,186 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/droverdb/drover/ctl/spec"
+	"github.com/droverdb/drover/ctl/up"
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+type copyFlags struct {
+	follow, truncate, noSchema bool
+	name, verify, lane         string
+	tables, exclude            []string
+	parallel                   int32
+}
+
+func (e *env) copyCmd() *cobra.Command {
+	var f copyFlags
+	c := &cobra.Command{
+		Use:   "copy SRC DST",
+		Short: "Copy a database: schema, load, indexes and constraints, compare",
+		Long: `Copies everything from SRC to an empty DST: schema, rows in parallel chunks, then indexes, constraints and
+views, and compares the result. With --follow it goes on applying changes until it is stopped; the same command
+resumes where it was. Passwords: DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD, PGPASSWORD, .pgpass, service files or a prompt.`,
+		Example: `  drover copy postgres://me@old/shop postgres://me@new/shop
+  drover copy postgres://me@old/shop postgres://me@new/shop --follow --tables 'shop.*' --exclude shop.tmp_*`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error { return e.runCopy(c.Context(), args[0], args[1], f) },
+	}
+	fl := c.Flags()
+	fl.BoolVar(&f.follow, "follow", false, "stay in sync until stopped; a second call resumes")
+	fl.StringVar(&f.name, "name", "", "name of the pipeline (default: made from the pair)")
+	fl.StringSliceVar(&f.tables, "tables", nil, "only tables that match these globs")
+	fl.StringSliceVar(&f.exclude, "exclude", nil, "leave out tables that match these globs")
+	fl.StringVar(&f.verify, "verify", "checksum", "checksum | none: how the result is compared after a copy")
+	fl.StringVar(&f.lane, "lane", "native", "native | arrow: how rows are encoded on the way")
+	fl.Int32Var(&f.parallel, "parallel", 0, "chunks in flight at the same time (0: from the cores)")
+	fl.BoolVar(&f.truncate, "truncate", false, "empty target tables that have rows instead of refusing")
+	fl.BoolVar(&f.noSchema, "no-schema", false, "copy rows only: the tables exist at the target")
+	return c
+}
+
+func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
+	s, secrets, err := e.copySpec(src, dst, f)
+	if err != nil {
+		return err
+	}
+	for tries := 0; ; tries++ {
+		err = e.copyOnce(ctx, s, secrets)
+		d := diag.Find(err)
+		if d == nil || d.Code.ID != diag.AuthFailed.ID || tries >= 2 || !term.IsTerminal(int(e.in.Fd())) {
+			return err
+		}
+		if err := e.prompt(d, s, secrets); err != nil {
+			return err
+		}
+	}
+}
+
+// copySpec builds the pipeline of a pair. Secrets never enter the spec: it holds references into this process.
+func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[string]string, error) {
+	source, sp, err := spec.Endpoint(src, "source", connectorv1.Role_ROLE_SOURCE, "")
+	if err != nil {
+		return nil, nil, usageUnlessCoded("SRC", err)
+	}
+	target, tp, err := spec.Endpoint(dst, "target", connectorv1.Role_ROLE_SINK, "")
+	if err != nil {
+		return nil, nil, usageUnlessCoded("DST", err)
+	}
+	if sp != "" || tp != "" {
+		e.say("warning: a password in a URL is visible to other users of this machine; prefer DROVER_SOURCE_PASSWORD, .pgpass or a prompt")
+	}
+	name := f.name
+	if name == "" {
+		name = copyName(source.Url, target.Url)
+	}
+	mode := controlv1.Mode_MODE_FULL_LOAD
+	if f.follow {
+		mode = controlv1.Mode_MODE_FULL_LOAD_AND_CDC
+	}
+	for flag, ok := range map[string]bool{"--verify": f.verify == "checksum" || f.verify == "none", "--lane": f.lane == "native" || f.lane == "arrow"} {
+		if !ok {
+			return nil, nil, diag.Usage.New(flag, nil, "unknown word; see drover copy --help")
+		}
+	}
+	s := &controlv1.Spec{Version: 1, Name: name, Mode: mode, Source: source, Target: target, Include: f.tables, Exclude: f.exclude,
+		WhenNotEmpty: "fail", ChunkBytes: 64 << 20, Parallel: f.parallel, Verify: f.verify, Apply: "transactional", Lane: f.lane,
+		Schema: !f.noSchema, HeartbeatSeconds: 10}
+	if f.truncate {
+		s.WhenNotEmpty = "truncate"
+	}
+	secrets := map[string]string{
+		"source": firstOf(sp, os.Getenv("DROVER_SOURCE_PASSWORD")),
+		"target": firstOf(tp, os.Getenv("DROVER_TARGET_PASSWORD")),
+	}
+	for _, ep := range []*fleetv1.Endpoint{source, target} {
+		ep.Pipeline, ep.Secret = name, "local:"+ep.Name
+	}
+	return s, secrets, nil
+}
+
+// prompt asks for the password that was refused.
+func (e *env) prompt(d *diag.Error, s *controlv1.Spec, secrets map[string]string) error {
+	side, ep := "source", s.Source
+	if strings.HasPrefix(d.Where, "target") {
+		side, ep = "target", s.Target
+	}
+	fmt.Fprintf(e.err, "password for the %s %s (or set DROVER_%s_PASSWORD): ", side, ep.Url, strings.ToUpper(side))
+	b, err := term.ReadPassword(int(e.in.Fd()))
+	fmt.Fprintln(e.err)
+	if err != nil {
+		return diag.AuthFailed.New(side, err, "no password was typed")
+	}
+	secrets[side] = string(b)
+	return nil
+}
+
+func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[string]string) error {
+	tree, err := up.Start(ctx, up.Options{Data: copyData(e.data, s.Name), Name: "local", Secrets: secrets, Verbose: e.verbose})
+	if err != nil {
+		return err
+	}
+	stopped := false
+	stop := func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		return tree.Stop(15 * time.Second)
+	}
+	defer stop()
+	last, err := e.follow(ctx, tree.Control, s)
+	if ctx.Err() != nil {
+		e.say("stopping: rounds in flight are finished first; run the same command again to go on")
+		if err := stop(); err != nil {
+			return err
+		}
+		return exitError{exitInterrupted}
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.summary(last); err != nil {
+		return err
+	}
+	// A finished one-off copy leaves nothing behind, neither at the target nor here.
+	if last.Phase == controlv1.Phase_PHASE_DONE && last.Health == controlv1.Health_HEALTH_OK {
+		if _, err := tree.Control.Delete(ctx, &controlv1.DeleteRequest{Pipeline: s.Name}); err != nil {
+			return e.remote(err)
+		}
+		if err := stop(); err != nil {
+			return err
+		}
+		return os.RemoveAll(filepath.Clean(copyData(e.data, s.Name)))
+	}
+	return nil
+}
+
+func usageUnlessCoded(where string, err error) error {
+	if diag.Find(err) != nil {
+		return err
+	}
+	return diag.Usage.New(where, errors.New(err.Error()), "malformed URL")
+}
+
+func firstOf(s ...string) string {
+	for _, x := range s {
+		if x != "" {
+			return x
+		}
+	}
+	return ""
+}

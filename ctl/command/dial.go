@@ -1,0 +1,74 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/droverdb/drover/ctl/up"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+)
+
+// dial finds the coordinator that knows a pipeline: --coordinator, the one under --data, or a running copy's.
+func (e *env) dial(ctx context.Context, pipeline string) (controlv1.ControlServiceClient, func(), error) {
+	var last error
+	for _, a := range e.addresses(pipeline) {
+		c, done, err := e.dialAddress(ctx, a)
+		if err != nil {
+			last = err
+			continue
+		}
+		return c, done, nil
+	}
+	return nil, nil, diag.NoCoord.New(e.data, last, "no coordinator runs here")
+}
+
+func (e *env) addresses(pipeline string) []string {
+	if e.coordinator != "" {
+		return []string{e.coordinator}
+	}
+	var out []string
+	dirs := []string{e.data}
+	if pipeline != "" {
+		dirs = append([]string{copyData(e.data, pipeline)}, dirs...)
+	} else {
+		more, _ := filepath.Glob(filepath.Join(e.data, "copy", "*"))
+		sort.Strings(more)
+		dirs = append(dirs, more...)
+	}
+	for _, d := range dirs {
+		if b, err := os.ReadFile(filepath.Join(d, up.AddressFile)); err == nil {
+			out = append(out, string(b))
+		}
+	}
+	return out
+}
+
+func (e *env) dialAddress(ctx context.Context, address string) (controlv1.ControlServiceClient, func(), error) {
+	creds, err := up.Credentials(address, e.tlsFiles())
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", address, err)
+	}
+	c := controlv1.NewControlServiceClient(conn)
+	probe, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if _, err := c.List(probe, &controlv1.ListRequest{}); err != nil {
+		conn.Close()
+		return nil, nil, diag.NoCoord.New(address, sdk.CallError(ctx, err, address, diag.NoCoord), "it does not answer")
+	}
+	return c, func() { conn.Close() }, nil
+}
+
+func (e *env) tlsFiles() up.TLSFiles { return up.TLSFiles{Cert: e.tlsCert, Key: e.tlsKey, CA: e.tlsCA} }

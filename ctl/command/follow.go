@@ -1,0 +1,156 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/droverdb/drover/ctl/view"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// remote turns a control error back into a coded one.
+func (e *env) remote(err error) error {
+	return sdk.CallError(context.Background(), err, "coordinator", diag.NoCoord)
+}
+
+// follow applies a spec, starts it and shows it until it ends. The last status is returned.
+func (e *env) follow(ctx context.Context, c controlv1.ControlServiceClient, s *controlv1.Spec) (*controlv1.Status, error) {
+	if _, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true}); err != nil {
+		return nil, e.remote(err)
+	}
+	return e.watch(ctx, c, s.Name)
+}
+
+// watch shows a pipeline until it ends or ctx does.
+func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipeline string) (*controlv1.Status, error) {
+	w, err := c.Watch(ctx, &controlv1.WatchRequest{Pipeline: pipeline})
+	if err != nil {
+		return nil, e.remote(err)
+	}
+	show := e.shower()
+	defer show.end()
+	var last *controlv1.Status
+	for {
+		r, err := w.Recv()
+		if errors.Is(err, io.EOF) {
+			return last, nil
+		}
+		if err != nil {
+			return last, e.remote(err)
+		}
+		last = r.Status
+		show.status(last)
+		if err := fatal(last); err != nil {
+			return last, err
+		}
+	}
+}
+
+// fatal is the error of a pipeline that waits for a person.
+func fatal(s *controlv1.Status) error {
+	if s.Health != controlv1.Health_HEALTH_FAILED {
+		return nil
+	}
+	for _, f := range s.Failures {
+		if f.Class == fleetv1.FailureClass_FAILURE_CLASS_FATAL {
+			return codedFailure(f)
+		}
+	}
+	return nil
+}
+
+func codedFailure(f *fleetv1.Failure) error {
+	code, ok := diag.Lookup(f.Code)
+	if !ok {
+		code = diag.Internal
+	}
+	return code.New(f.Where, nil, "%s", f.Why).WithFix(f.Fix...)
+}
+
+// shower prints progress in the form that fits where it goes.
+type shower interface {
+	status(*controlv1.Status)
+	end()
+}
+
+func (e *env) shower() shower {
+	switch {
+	case e.progress == "none" || e.quiet:
+		return silent{}
+	case e.progress == "json":
+		return &lines{w: e.err, every: e.every, form: jsonLine}
+	case e.progress == "auto" && tty(e.err):
+		return &live{w: e.err.(*os.File)}
+	}
+	return &lines{w: e.err, every: e.every, form: func(s view.Status) string { return view.Line(s, time.Now()) }}
+}
+
+type silent struct{}
+
+func (silent) status(*controlv1.Status) {}
+func (silent) end()                     {}
+
+func jsonLine(s view.Status) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// lines prints one line per interval, and at every change of phase.
+type lines struct {
+	w     io.Writer
+	every time.Duration
+	form  func(view.Status) string
+	phase string
+	at    time.Time
+}
+
+func (l *lines) status(s *controlv1.Status) {
+	v := view.FromStatus(s)
+	if v.Phase == l.phase && time.Since(l.at) < l.every {
+		return
+	}
+	l.phase, l.at = v.Phase, time.Now()
+	fmt.Fprintln(l.w, l.form(v))
+}
+
+func (*lines) end() {}
+
+// live redraws a few lines in place.
+type live struct {
+	w     *os.File
+	drawn int
+}
+
+func (l *live) status(s *controlv1.Status) {
+	width, _, err := term.GetSize(int(l.w.Fd()))
+	if err != nil {
+		width = 80
+	}
+	out := view.Screen(s, width-1)
+	b := &strings.Builder{}
+	if l.drawn > 0 {
+		fmt.Fprintf(b, "\x1b[%dA", l.drawn)
+	}
+	for _, line := range out {
+		fmt.Fprintf(b, "\r\x1b[2K%s\n", line)
+	}
+	b.WriteString("\x1b[J")
+	l.drawn = len(out)
+	io.WriteString(l.w, b.String())
+}
+
+func (l *live) end() { l.drawn = 0 }

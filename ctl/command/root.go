@@ -1,0 +1,187 @@
+// Package command holds the verbs of drover, one file each.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/droverdb/drover/ctl/view"
+	"github.com/droverdb/drover/internal/diag"
+)
+
+// Exit codes, the same for every verb.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitRefused     = 4
+	exitDiffers     = 5
+	exitPartly      = 7
+	exitInterrupted = 130
+)
+
+// exitError ends the program with a code; its text, if any, was printed already.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", e.code) }
+
+// env is what every verb needs: where to print, where the state lives.
+type env struct {
+	out, err    io.Writer
+	in          *os.File
+	data        string
+	coordinator string
+	output      string
+	json        bool
+	progress    string
+	every       time.Duration
+	quiet       bool
+	verbose     bool
+	tlsCert     string
+	tlsKey      string
+	tlsCA       string
+}
+
+// Main runs drover with the given arguments and returns its exit code.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	e := &env{out: os.Stdout, err: os.Stderr, in: os.Stdin}
+	root := e.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	return e.exit(err)
+}
+
+func (e *env) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "drover",
+		Short: "Move a live database into another one and keep the two equal",
+		Long: `Drover copies a database that is in use into another one, in parallel chunks, follows its changes
+without locks, gaps or doubles, and keeps the two equal until you switch over.`,
+		Example: `  drover copy postgres://me@old/shop postgres://me@new/shop
+  drover copy postgres://me@old/shop postgres://me@new/shop --follow
+  drover doctor postgres://me@old/shop postgres://me@new/shop`,
+		SilenceUsage: true, SilenceErrors: true, Version: Version,
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&e.data, "data", defaultData(), "directory of the local state")
+	f.StringVar(&e.coordinator, "coordinator", os.Getenv("DROVER_COORDINATOR"), "address of a coordinator (host:port or unix:PATH); default: the one under --data")
+	f.StringVarP(&e.output, "output", "o", "", "table | json | jsonl")
+	f.BoolVar(&e.json, "json", false, "the same as -o json")
+	f.StringVar(&e.progress, "progress", "auto", "auto | plain | json | none")
+	f.DurationVar(&e.every, "every", 10*time.Second, "how often plain progress prints a line")
+	f.BoolVarP(&e.quiet, "quiet", "q", false, "print results and errors only")
+	f.BoolVarP(&e.verbose, "verbose", "v", false, "log what happens inside to stderr")
+	f.StringVar(&e.tlsCert, "tls-cert", "", "certificate (PEM) for connections off loopback")
+	f.StringVar(&e.tlsKey, "tls-key", "", "key (PEM) of --tls-cert")
+	f.StringVar(&e.tlsCA, "tls-ca", "", "CA (PEM) that signs the other side")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return e.checkFlags() }
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err.Error()) })
+	root.AddCommand(e.copyCmd(), e.doctorCmd(), e.upCmd(), e.applyCmd(), e.listCmd(), e.statusCmd(), e.tablesCmd(), e.chunksCmd(),
+		e.logsCmd(), e.deleteCmd(), e.explainCmd(), e.versionCmd(), e.coordinatorCmd(), e.agentCmd(), e.connectorCmd())
+	for _, c := range e.desiredCmds() {
+		root.AddCommand(c)
+	}
+	return root
+}
+
+func (e *env) checkFlags() error {
+	if e.json {
+		e.output = "json"
+	}
+	for _, c := range []struct{ flag, v, allowed string }{
+		{"--output", e.output, "|table|json|jsonl"}, {"--progress", e.progress, "auto|plain|json|none"},
+	} {
+		ok := false
+		for _, a := range strings.Split(c.allowed, "|") {
+			ok = ok || a == c.v
+		}
+		if !ok {
+			return diag.Usage.New(c.flag, nil, "%q is not one of %s", c.v, strings.Trim(c.allowed, "|"))
+		}
+	}
+	return nil
+}
+
+func usage(c *cobra.Command, why string) error {
+	return diag.Usage.New(c.CommandPath(), nil, "%s", why)
+}
+
+// exit prints what went wrong and turns it into an exit code.
+func (e *env) exit(err error) int {
+	var x exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &x):
+		return x.code
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	}
+	d := diag.Find(err)
+	if d == nil {
+		// cobra reports unknown verbs and wrong argument counts without a type.
+		d = diag.Usage.New("drover", nil, "%s", err.Error())
+		if !looksLikeUsage(err) {
+			d = diag.Internal.New("drover", nil, "%s", err.Error())
+		}
+	}
+	view.WriteFailure(e.err, failureOf(d), d.Code.Title)
+	return exitCode(d)
+}
+
+func looksLikeUsage(err error) bool {
+	s := err.Error()
+	for _, p := range []string{"unknown command", "arg(s)", "unknown flag", "required flag", "invalid argument"} {
+		if strings.Contains(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func failureOf(d *diag.Error) view.Failure {
+	why := d.Why
+	if d.Cause != nil {
+		why = strings.TrimPrefix(why+": "+d.Cause.Error(), ": ")
+	}
+	return view.Failure{Code: d.Code.ID, Where: d.Where, Why: why, Fix: d.Fix()}
+}
+
+func exitCode(d *diag.Error) int {
+	switch d.Code.ID {
+	case diag.Unreachable.ID, diag.AuthFailed.ID, diag.NoDatabase.ID, diag.NoCoord.ID, diag.TooMany.ID:
+		return exitUnreachable
+	case diag.Differs.ID:
+		return exitDiffers
+	}
+	if d.Code.Class == diag.BadUsage {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// tty reports whether w is a terminal a person looks at.
+func tty(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// say prints a message to stderr unless --quiet.
+func (e *env) say(format string, args ...any) {
+	if !e.quiet {
+		fmt.Fprintf(e.err, format+"\n", args...)
+	}
+}

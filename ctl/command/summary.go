@@ -1,0 +1,75 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/droverdb/drover/ctl/view"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+)
+
+// summary prints how a copy ended and returns its exit code as an error.
+func (e *env) summary(s *controlv1.Status) error {
+	if s == nil {
+		return exitError{exitFailed}
+	}
+	if e.output == "json" || e.output == "jsonl" {
+		if err := e.printJSON(view.FromStatus(s)); err != nil {
+			return err
+		}
+	} else {
+		e.printSummary(s)
+	}
+	for _, f := range s.Failures {
+		v := view.FromFailure(f)
+		view.WriteFailure(e.err, v, "")
+	}
+	switch {
+	case s.TablesCompared > s.TablesEqual:
+		return exitError{exitDiffers}
+	case s.TablesFailed > 0 || len(s.Failures) > 0 && s.Phase == controlv1.Phase_PHASE_DONE:
+		return exitError{exitPartly}
+	case s.Phase != controlv1.Phase_PHASE_DONE:
+		return exitError{exitFailed}
+	}
+	return nil
+}
+
+func (e *env) printSummary(s *controlv1.Status) {
+	took := map[controlv1.Phase]float64{}
+	total := 0.0
+	for _, p := range s.Phases {
+		took[p.Phase] += view.PhaseSeconds(p)
+		total += view.PhaseSeconds(p)
+	}
+	row := func(name, text string, p controlv1.Phase) {
+		fmt.Fprintf(e.out, "%-8s %-64s %6.1f s\n", name, text, took[p])
+	}
+	row("assess", fmt.Sprintf("%d tables · ~%s rows · %s", s.TablesTotal, view.Count64(s.RowsTotalEstimate), view.Bytes(s.BytesTotalEstimate)), controlv1.Phase_PHASE_ASSESS)
+	row("schema", fmt.Sprintf("%d tables", s.TablesTotal), controlv1.Phase_PHASE_SCHEMA)
+	row("load", fmt.Sprintf("%d/%d tables  %d chunks  %s rows  %s", s.TablesDone, s.TablesTotal, s.ChunksDone, view.Count64(s.RowsLoaded), view.Bytes(s.BytesLoaded)), controlv1.Phase_PHASE_LOAD)
+	row("build", fmt.Sprintf("%d indexes, %d foreign keys, %d sequences", s.Indexes, s.ForeignKeys, s.Sequences), controlv1.Phase_PHASE_CATCH_UP)
+	if s.TablesCompared > 0 {
+		row("verify", fmt.Sprintf("%d/%d tables match (count + checksum)", s.TablesEqual, s.TablesCompared), controlv1.Phase_PHASE_VERIFY)
+	}
+	if n := len(s.NotCarried); n > 0 {
+		fmt.Fprintf(e.out, "not carried over (%d):\n", n)
+		for _, x := range s.NotCarried {
+			fmt.Fprintf(e.out, "  %s %s: %s. %s\n", x.Kind, x.Object, strings.TrimSuffix(x.Reason, "."), x.Todo)
+		}
+	}
+	word := "done"
+	if s.Phase != controlv1.Phase_PHASE_DONE || len(s.Failures) > 0 || s.TablesCompared > s.TablesEqual {
+		word = "ended with errors"
+	}
+	fmt.Fprintf(e.out, "%s in %.1f s.\n", word, total)
+}
+
+func (e *env) printJSON(v any) error {
+	enc := json.NewEncoder(e.out)
+	if e.output == "json" {
+		enc.SetIndent("", "  ")
+	}
+	return enc.Encode(v)
+}

@@ -1,0 +1,239 @@
+// Package up runs coordinator, embedded etcd and agent in one process tree: what `drover copy`, `drover up`
+// and the tests use. It is the only package that imports both coordinator and agent.
+package up
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/droverdb/drover/agent"
+	"github.com/droverdb/drover/agent/secret"
+	"github.com/droverdb/drover/coordinator"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/telemetry"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+)
+
+const (
+	maxMessage   = 64 << 20
+	readyTimeout = 40 * time.Second
+)
+
+// Options shape a process tree.
+type Options struct {
+	// Data is the directory of the state; empty: a temporary one that Stop removes.
+	Data string
+	// Name of coordinator and agent.
+	Name string
+	// Secrets are passwords by local name; pipelines refer to them as local:NAME.
+	Secrets map[string]string
+	// Listen is an extra address for control and agents; empty: only a unix socket.
+	Listen string
+	TLS    TLSFiles
+	// Etcd are endpoints of an external etcd; empty: embedded.
+	Etcd []string
+	// NoAgent runs the coordinator alone.
+	NoAgent bool
+	Verbose bool
+}
+
+// Tree is a running process tree.
+type Tree struct {
+	Control controlv1.ControlServiceClient
+	// Address is that of the unix socket.
+	Address string
+
+	servers     []*grpc.Server
+	conn        *grpc.ClientConn
+	stopAgent   context.CancelFunc
+	agent       chan error
+	stopLead    context.CancelFunc
+	coordinator chan error
+	failed      chan struct{}
+	cleanup     []string
+	stopped     bool
+}
+
+// Start returns when the coordinator leads and answers. The tree outlives ctx: end it with Stop.
+func Start(ctx context.Context, o Options) (_ *Tree, err error) {
+	t := &Tree{failed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.Stop(2*time.Second))
+		}
+	}()
+	if o.Data == "" {
+		if o.Data, err = os.MkdirTemp("", "drover-"); err != nil {
+			return nil, err
+		}
+		t.cleanup = append(t.cleanup, o.Data)
+	}
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return nil, diag.StateUnusable.New(o.Data, err, "the data directory cannot be made")
+	}
+	for name, value := range o.Secrets {
+		secret.Set(name, value)
+	}
+	if err := t.startCoordinator(ctx, o); err != nil {
+		return nil, err
+	}
+	if !o.NoAgent {
+		return t, t.startAgent(ctx, o)
+	}
+	return t, nil
+}
+
+// startCoordinator leads, serves on the unix socket, and on an address if one is given.
+func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
+	cfg := coordinator.Config{Name: o.Name, Etcd: o.Etcd}
+	if len(o.Etcd) == 0 {
+		cfg.Embed = &coordinator.EmbedConfig{DataDir: o.Data}
+	}
+	c := coordinator.New(cfg)
+	lead, stop := context.WithCancel(context.WithoutCancel(ctx))
+	t.stopLead, t.coordinator = stop, make(chan error, 1)
+	go func() {
+		err := c.Run(lead)
+		t.coordinator <- err
+		close(t.failed)
+	}()
+	// The socket has a folder of its own: a unix path is bounded at about 100 bytes, the data directory may be longer.
+	dir, err := os.MkdirTemp("", "drover-sock-")
+	if err != nil {
+		return err
+	}
+	t.cleanup = append(t.cleanup, dir, filepath.Join(o.Data, AddressFile))
+	path := filepath.Join(dir, "s")
+	if err := t.serve(c, "unix", path, TLSFiles{}); err != nil {
+		return err
+	}
+	t.Address = "unix:" + path
+	if o.Listen != "" {
+		if err := t.serve(c, "tcp", o.Listen, o.TLS); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(o.Data, AddressFile), []byte(t.Address), 0o600); err != nil {
+		return diag.StateUnusable.New(o.Data, err, "the address file cannot be written")
+	}
+	t.conn, err = grpc.NewClient(t.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	if err != nil {
+		return err
+	}
+	t.Control = controlv1.NewControlServiceClient(t.conn)
+	return t.awaitLead(ctx, o)
+}
+
+// awaitLead returns once the coordinator leads and answers.
+func (t *Tree) awaitLead(ctx context.Context, o Options) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := t.Control.List(ctx, &controlv1.ListRequest{}, grpc.WaitForReady(true))
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		if err != nil {
+			return diag.StateUnusable.New(o.Data, err, "the coordinator does not lead within %v", readyTimeout)
+		}
+		return nil
+	case err := <-t.coordinator:
+		t.coordinator = nil
+		cancel()
+		<-answered
+		return err
+	}
+}
+
+func (t *Tree) serve(c *coordinator.Coordinator, network, address string, files TLSFiles) error {
+	creds := insecure.NewCredentials()
+	if network != "unix" {
+		var err error
+		if creds, err = Credentials(address, files); err != nil {
+			return err
+		}
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return diag.StateUnusable.New(address, err, "cannot listen")
+	}
+	s := grpc.NewServer(grpc.Creds(creds), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+	c.Register(s)
+	t.servers = append(t.servers, s)
+	go s.Serve(l) //nolint:errcheck // ends with the server; its owner is Stop
+	return nil
+}
+
+func (t *Tree) startAgent(ctx context.Context, o Options) error {
+	a, err := agent.New(agentConfig(AgentOptions{Name: o.Name, Coordinator: t.Address, Verbose: o.Verbose}))
+	if err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	t.stopAgent, t.agent = stop, make(chan error, 1)
+	go func() { t.agent <- a.Run(run) }()
+	return nil
+}
+
+// Failed is closed when the coordinator has ended by itself.
+func (t *Tree) Failed() <-chan struct{} { return t.failed }
+
+// Stop drains the agent, then ends the coordinator, and removes what Start made. It may be called again.
+func (t *Tree) Stop(grace time.Duration) error {
+	if t.stopped {
+		return nil
+	}
+	t.stopped = true
+	var errs []error
+	// The coordinator's pipelines end first: they cancel their tasks, and agents finish the rounds in flight.
+	if t.stopLead != nil {
+		t.stopLead()
+	}
+	if t.coordinator != nil {
+		errs = append(errs, within(t.coordinator, grace, "the coordinator"))
+	}
+	if t.stopAgent != nil {
+		t.stopAgent()
+		errs = append(errs, within(t.agent, grace, "the agent"))
+	}
+	if t.conn != nil {
+		errs = append(errs, t.conn.Close())
+	}
+	for _, s := range t.servers {
+		s.Stop()
+	}
+	for _, p := range t.cleanup {
+		errs = append(errs, os.RemoveAll(p))
+	}
+	return errors.Join(errs...)
+}
+
+func within(ended <-chan error, grace time.Duration, who string) error {
+	select {
+	case err := <-ended:
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return err
+	case <-time.After(grace):
+		return diag.Internal.New(who, nil, "it did not end within %v", grace)
+	}
+}
+
+func logger(verbose bool) *slog.Logger {
+	if verbose {
+		return telemetry.NewLogger(os.Stderr, false, slog.LevelDebug)
+	}
+	return telemetry.NewLogger(os.Stderr, false, slog.LevelError+4)
+}
