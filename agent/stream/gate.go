@@ -51,9 +51,14 @@ func NewGate(tables []*rowv1.Table, state []*fleetv1.GateTable, position []byte)
 		}
 	}
 	for _, t := range g.tables {
+		known := t.done
 		t.pass(position)
-		if !t.done {
+		switch {
+		case !t.done:
 			g.undone++
+		case !known:
+			// It passed while nobody was there to say so: the coordinator still waits for it.
+			g.passed = append(g.passed, t.index)
 		}
 	}
 	g.setLimit()
@@ -184,7 +189,7 @@ func (g *Gate) Truncate(table uint32, position []byte, id uint64) (ranges []*row
 	return t.truncate(position, id)
 }
 
-// Passed are the tables that became done in this gate's life.
+// Passed are the tables that are done although the state the gate was rebuilt from did not know.
 func (g *Gate) Passed() []uint32 { return g.passed }
 
 // Overlapping counts chunks and units after whose end every commit is a state of the source.

@@ -72,6 +72,7 @@ type Stream struct {
 	Changes          int64   `json:"changes"`
 	HeldBytes        int64   `json:"held_bytes"`
 	RetainedLogBytes int64   `json:"source_log_retained_bytes"`
+	Overlapping      int32   `json:"overlapping_chunks"`
 }
 
 // Phase is one phase with its times; Seconds is 0 while it has not ended.
@@ -111,7 +112,7 @@ func FromStatus(s *controlv1.Status) Status {
 		Updated: stamp(s.UpdatedMicros),
 	}
 	if t := s.Stream; t != nil {
-		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, s.ChangesPerSecond, t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes}
+		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, s.ChangesPerSecond, t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes, t.OverlappingChunks}
 	}
 	for _, p := range s.Phases {
 		v.Phases = append(v.Phases, Phase{PhaseName(p.Phase), stamp(p.StartedMicros), PhaseSeconds(p)})
