@@ -98,6 +98,9 @@ func (p *Pipeline) ask(ctx context.Context, f func() error) error {
 	}
 }
 
+// firstTries is how often a pipeline that never began is tried again before it fails.
+const firstTries = 3
+
 // loop is the actor: attempts follow each other until the pipeline is done, fails or is told to rest.
 func (p *Pipeline) loop(ctx context.Context) error {
 	defer close(p.done)
@@ -105,7 +108,7 @@ func (p *Pipeline) loop(ctx context.Context) error {
 	if err := p.load(ctx); err != nil {
 		p.fail(err)
 	}
-	for wait := time.Duration(0); ; {
+	for wait, tries := time.Duration(0), 0; ; {
 		p.publish()
 		err := p.pump(ctx, wait, p.due)
 		if ctx.Err() != nil {
@@ -129,7 +132,8 @@ func (p *Pipeline) loop(ctx context.Context) error {
 			return err
 		case err == nil || errors.Is(err, errInterrupted):
 			wait = 0
-		case retryable(err):
+		case retryable(err) && !(p.neverBegan() && tries == firstTries):
+			tries++
 			if time.Since(began) > time.Minute {
 				wait = 0
 			}
@@ -146,6 +150,10 @@ func (p *Pipeline) loop(ctx context.Context) error {
 func (p *Pipeline) due() bool {
 	return p.state.Desired == controlv1.Desired_DESIRED_RUNNING && p.failure == nil && p.state.Phase != controlv1.Phase_PHASE_DONE
 }
+
+// neverBegan: nothing was made at either side. Then a database that does not answer is more likely a wrong address
+// than a bad moment, and somebody sits before the screen.
+func (p *Pipeline) neverBegan() bool { return p.state.Phase <= controlv1.Phase_PHASE_ASSESS }
 
 func retryable(err error) bool {
 	d := diag.Find(err)

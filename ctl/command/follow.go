@@ -52,8 +52,22 @@ func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipel
 		last = r.Status
 		show.status(last)
 		if err := fatal(last); err != nil {
+			e.showProblems(last)
 			return last, err
 		}
+	}
+}
+
+// showProblems prints what the checks found beside the first problem, so that all can be mended at once.
+func (e *env) showProblems(s *controlv1.Status) {
+	found := 0
+	for _, p := range s.Problems {
+		if !p.Warning {
+			found++
+		}
+	}
+	if found > 1 {
+		view.WriteProblems(e.err, int32(len(s.Problems)), s.Problems)
 	}
 }
 
@@ -62,12 +76,10 @@ func fatal(s *controlv1.Status) error {
 	if s.Health != controlv1.Health_HEALTH_FAILED {
 		return nil
 	}
-	for _, f := range s.Failures {
-		if f.Class == fleetv1.FailureClass_FAILURE_CLASS_FATAL {
-			return codedFailure(f)
-		}
+	if len(s.Failures) == 0 {
+		return diag.Internal.New("pipeline "+s.Pipeline, nil, "it failed without a reason")
 	}
-	return nil
+	return codedFailure(s.Failures[0])
 }
 
 func codedFailure(f *fleetv1.Failure) error {

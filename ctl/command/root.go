@@ -160,12 +160,22 @@ func failureOf(d *diag.Error) view.Failure {
 	return view.Failure{Code: d.Code.ID, Where: d.Where, Why: why, Fix: d.Fix()}
 }
 
+// refused are the codes of checks: nothing was done, and a person has to mend something first.
+var refused = map[string]bool{
+	diag.WalLevel.ID: true, diag.NoReplication.ID: true, diag.NoSlotFree.ID: true, diag.NoWalsender.ID: true, diag.NoIdentity.ID: true,
+	diag.RowSecurity.ID: true, diag.NoCreate.ID: true, diag.Standby.ID: true, diag.NoRight.ID: true, diag.MissingObject.ID: true,
+	diag.NotEmpty.ID: true, diag.ReadOnly.ID: true, diag.TargetRights.ID: true, diag.ReplicaRole.ID: true,
+}
+
 func exitCode(d *diag.Error) int {
 	switch d.Code.ID {
 	case diag.Unreachable.ID, diag.AuthFailed.ID, diag.NoDatabase.ID, diag.NoCoord.ID, diag.TooMany.ID:
 		return exitUnreachable
 	case diag.Differs.ID:
 		return exitDiffers
+	}
+	if refused[d.Code.ID] {
+		return exitRefused
 	}
 	if d.Code.Class == diag.BadUsage {
 		return exitUsage
