@@ -32,7 +32,6 @@ type attempt struct {
 	group          []uint32
 	splitting      uint64
 	inFlight       int
-	written        bool // something was written since the last save of tables
 }
 
 func (p *Pipeline) attempt(ctx context.Context) error {

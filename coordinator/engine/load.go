@@ -28,23 +28,20 @@ func (p *Pipeline) loadAll(ctx context.Context) error {
 		return err
 	}
 	var broken error
-	for {
-		err := p.pump(ctx, 0, func() bool {
-			if broken = p.drive(ctx); broken != nil {
-				return true
-			}
-			return p.allLoaded()
-		})
-		if err != nil {
-			return err
+	err := p.pump(ctx, 0, func() bool {
+		if broken = p.drive(ctx); broken != nil {
+			return true
 		}
-		if broken != nil {
-			return broken
-		}
-		if p.run.snapshotTask != 0 {
-			p.dropSnapshot()
-		}
-		break
+		return p.allLoaded()
+	})
+	if err != nil {
+		return err
+	}
+	if broken != nil {
+		return broken
+	}
+	if p.run.snapshotTask != 0 {
+		p.dropSnapshot()
 	}
 	p.state.Loaded = true
 	p.note("info", "all rows are loaded")

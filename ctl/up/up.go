@@ -121,7 +121,7 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(o.Data, AddressFile), []byte(t.Address), 0o600); err != nil {
+	if err := writeWhole(filepath.Join(o.Data, AddressFile), t.Address); err != nil {
 		return diag.StateUnusable.New(o.Data, err, "the address file cannot be written")
 	}
 	t.conn, err = grpc.NewClient(t.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -236,4 +236,12 @@ func logger(verbose bool) *slog.Logger {
 		return telemetry.NewLogger(os.Stderr, false, slog.LevelDebug)
 	}
 	return telemetry.NewLogger(os.Stderr, false, slog.LevelError+4)
+}
+
+// writeWhole replaces a file in one step: a reader sees the old text or the new one.
+func writeWhole(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }

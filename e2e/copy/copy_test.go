@@ -124,7 +124,7 @@ func awaitPhase(t *testing.T, name, data, phase string) {
 }
 
 // followed are the tables; the materialised view is a state of its own.
-var followed = []string{"public.parent", "public.child", "public.part_1", "public.part_2", "public.words", "public.keyless", "public.empty"}
+var followed = []string{"public.parent", "public.child", "public.part", "public.words", "public.keyless", "public.empty"}
 
 func awaitEqual(t *testing.T, source, target string) {
 	t.Helper()

@@ -1,0 +1,69 @@
+package copy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/e2e/harness"
+)
+
+// Every bad input gives its code, object, reason and fix, and the documented exit code.
+func TestBadInput_IsAnsweredWithCodeAndFix(t *testing.T) {
+	source, target := pair(t)
+	nowhere := "postgres://postgres@127.0.0.1:1/x"
+	file := filepath.Join(t.TempDir(), "p.yaml")
+	if err := os.WriteFile(file, []byte("version: 1\nnmae: shop\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"unreachable source": {[]string{"copy", nowhere, target}, 3, "E2001"},
+		"unreachable target": {[]string{"copy", source, nowhere}, 3, "E2001"},
+		"no such database":   {[]string{"copy", strings.Replace(source, "/t", "/no_t", 1), target}, 3, "E2003"},
+		"unknown scheme":     {[]string{"copy", "db9://x/y", target}, 2, "E6002"},
+		"unknown flag":       {[]string{"copy", source, target, "--folow"}, 2, "E1001"},
+		"unknown verb":       {[]string{"cpoy"}, 2, "E1001"},
+		"pattern":            {[]string{"copy", source, target, "--tables", "nothing.*"}, 2, "E4003"},
+		"malformed file":     {[]string{"apply", "-f", file}, 2, "nmae"},
+		"no coordinator":     {[]string{"list"}, 3, "E1005"},
+		"no confirmation":    {[]string{"delete", "shop"}, 2, "E1003"},
+		"unknown code":       {[]string{"explain", "E3O01"}, 2, "did you mean"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := harness.Run(t, append(c.args, "--data", t.TempDir())...)
+			if r.Code != c.code || !strings.Contains(r.Stderr, c.want) || !strings.Contains(r.Stderr, "  fix ") {
+				t.Errorf("want exit code %d and %q: %s", c.code, c.want, r)
+			}
+		})
+	}
+}
+
+func TestBadInput_IsForgivenOnceItIsMended(t *testing.T) {
+	source, target := pair(t)
+	data := t.TempDir()
+	dev.MustExec(t, target, "CREATE TABLE parent (id bigint GENERATED ALWAYS AS IDENTITY, name text); INSERT INTO parent (name) VALUES ('mine')")
+	if r := harness.Run(t, "copy", source, target, "--data", data); r.Code != 4 {
+		t.Fatalf("a target with rows: %s", r)
+	}
+	dev.MustExec(t, target, "DROP TABLE parent")
+	harness.MustRun(t, "copy", source, target, "--data", data)
+	harness.RequireEqual(t, source, target, harness.CompareOptions{})
+}
+
+func TestDoctor_NamesEveryProblemWithItsFix(t *testing.T) {
+	s := dev.Postgres(t, "wal_level=replica")
+	source := s.URL("postgres")
+	dev.MustExec(t, source, "CREATE TABLE keyless (a int)")
+	r := harness.Run(t, "doctor", source, dev.Database(t))
+	for _, want := range []string{"E3001", "ALTER SYSTEM SET wal_level", "E3006", "REPLICA IDENTITY FULL"} {
+		if r.Code != 4 || !strings.Contains(r.Stdout, want) {
+			t.Errorf("%s is missing, or exit code is not 4: %s", want, r)
+		}
+	}
+}
