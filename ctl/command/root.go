@@ -17,6 +17,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/telemetry"
 )
 
 // Exit codes, the same for every verb.
@@ -58,10 +59,20 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	e := &env{out: os.Stdout, err: os.Stderr, in: os.Stdin}
+	flush, err := telemetry.Setup(ctx, "drover")
+	if err != nil {
+		return e.exit(diag.Usage.New("environment", err, "telemetry is misconfigured"))
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if err := flush(ctx); err != nil {
+			e.say("warning: telemetry was not sent: %v", err)
+		}
+	}()
 	root := e.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	return e.exit(err)
+	return e.exit(root.ExecuteContext(ctx))
 }
 
 func (e *env) root() *cobra.Command {
