@@ -155,6 +155,12 @@ func (f *File) spec() (*controlv1.Spec, []string) {
 	if s.Source, err = f.Source.endpoint("source", connectorv1.Role_ROLE_SOURCE, f.Name); err != nil {
 		bad("source: %v", err)
 	}
+	if s.Source != nil && f.CDC.Heartbeat != "" {
+		if s.Source.Options == nil {
+			s.Source.Options = map[string]string{}
+		}
+		s.Source.Options["heartbeat"] = f.CDC.Heartbeat
+	}
 	if s.Target, err = f.Target.endpoint("target", connectorv1.Role_ROLE_SINK, f.Name); err != nil {
 		bad("target: %v", err)
 	}
