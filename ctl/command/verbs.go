@@ -142,6 +142,7 @@ func (e *env) tablesCmd() *cobra.Command {
 			}
 			out, cells := []row{}, [][]string{}
 			for _, t := range r.Tables {
+				t.Gate = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Gate, "GATE_MODE_"), "_", " "))
 				out = append(out, row{t.Source, t.State, t.Gate, t.GateReason, t.Lane, t.Compared, t.Rows, t.Bytes, t.ChunksTotal, t.ChunksDone})
 				cells = append(cells, []string{t.Source, t.State, fmt.Sprintf("%d/%d", t.ChunksDone, t.ChunksTotal), view.Count64(t.Rows),
 					view.Bytes(t.Bytes), t.Gate, t.Compared})

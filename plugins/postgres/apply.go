@@ -213,7 +213,7 @@ func (a *applier) try(ctx context.Context, p *apply.Plan, safe bool) error {
 	if !whole {
 		s.simple(sentOther, "SAVEPOINT piece")
 	}
-	if err := a.truncate(ctx, r.Truncates); err != nil {
+	if err := a.truncate(ctx, r); err != nil {
 		return a.explain(ctx, err)
 	}
 	if err := apply.Run(ctx, p, s, a.ask, safe); err != nil {

@@ -6,25 +6,29 @@ import (
 	"strings"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk/apply"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // truncate empties tables, or the ranges of them that were read before the truncate.
-func (a *applier) truncate(ctx context.Context, list []*rowv1.Truncate) error {
+func (a *applier) truncate(ctx context.Context, r *apply.Round) error {
 	var names []string
 	cascade, restart := false, false
-	for _, tr := range list {
+	for _, tr := range r.Truncates {
 		t, ok := a.planner.Table(tr.Table)
 		if !ok {
 			return diag.Internal.New("target", nil, "truncate of table %d, which is not part of the pipeline", tr.Table)
+		}
+		if a.covers.Outlives(tr.Table, r) {
+			return diag.TruncateMeetsReread.New(tableWhere(t), nil, "a row of it was read again after the TRUNCATE, and would be lost")
 		}
 		if tr.All {
 			names = append(names, targetName(t))
 			cascade, restart = cascade || tr.Cascade, restart || tr.RestartIdentity
 			continue
 		}
-		for _, r := range tr.Ranges {
-			if err := a.emptyRange(ctx, t, r); err != nil {
+		for _, part := range tr.Ranges {
+			if err := a.emptyRange(ctx, t, part); err != nil {
 				return err
 			}
 		}

@@ -64,3 +64,21 @@ func (c *Covers) drops(table uint32, key, position []byte, id uint64) bool {
 	cov, ok := c.keys[CoverKey{table, string(key)}]
 	return ok && sdk.Includes(cov, position, id)
 }
+
+// Outlives reports whether a row of the table was read again at a moment that includes a transaction of the round: a
+// TRUNCATE of that round must not take it away.
+func (c *Covers) Outlives(table uint32, r *Round) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for k, cov := range c.keys {
+		if k.Table != table {
+			continue
+		}
+		for i := range r.TxnIDs {
+			if p, id := r.txnAt(uint32(i)); sdk.Includes(cov, p, id) {
+				return true
+			}
+		}
+	}
+	return false
+}
