@@ -27,24 +27,21 @@ func (e *env) applyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			client, done, err := e.dial(c.Context(), s.Name)
-			if err != nil {
-				return err
-			}
-			defer done()
-			r, err := client.Apply(c.Context(), &controlv1.ApplyRequest{Spec: s, Start: !hold})
-			if err != nil {
-				return e.remote(err)
-			}
-			word := "is unchanged"
-			if r.Created {
-				word = "created"
-			} else if r.Changed {
-				word = "changed"
-			}
-			fmt.Fprintf(e.out, "pipeline %s %s\n", s.Name, word)
-			e.say("next: drover status %s -w", s.Name)
-			return nil
+			return e.with(c.Context(), s.Name, func(client controlv1.ControlServiceClient) error {
+				r, err := client.Apply(c.Context(), &controlv1.ApplyRequest{Spec: s, Start: !hold})
+				if err != nil {
+					return e.remote(err)
+				}
+				word := "is unchanged"
+				if r.Created {
+					word = "created"
+				} else if r.Changed {
+					word = "changed"
+				}
+				fmt.Fprintf(e.out, "pipeline %s %s\n", s.Name, word)
+				e.say("next: drover status %s -w", s.Name)
+				return nil
+			})
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "pipeline file, - for standard input")

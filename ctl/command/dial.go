@@ -16,6 +16,16 @@ import (
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
+// with runs f against the coordinator that knows a pipeline; without a name, against any that runs here.
+func (e *env) with(ctx context.Context, pipeline string, f func(controlv1.ControlServiceClient) error) error {
+	client, done, err := e.dial(ctx, pipeline)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return f(client)
+}
+
 // dial finds the coordinator that knows a pipeline: --coordinator, the one under --data, or a running copy's.
 func (e *env) dial(ctx context.Context, pipeline string) (controlv1.ControlServiceClient, func(), error) {
 	var last error

@@ -19,19 +19,16 @@ func (e *env) statusCmd() *cobra.Command {
 		Use: "status PIPELINE", Short: "Show where a pipeline is; -w keeps watching", Example: "  drover status shop -w\n  drover status shop -o json",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completePipelines,
 		RunE: func(c *cobra.Command, args []string) error {
-			client, done, err := e.dial(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
-			if watch {
-				return e.detachable(c.Context(), client, args[0])
-			}
-			r, err := client.Get(c.Context(), &controlv1.GetRequest{Pipeline: args[0]})
-			if err != nil {
-				return e.remote(err)
-			}
-			return e.printStatus(r.Status)
+			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
+				if watch {
+					return e.detachable(c.Context(), client, args[0])
+				}
+				r, err := client.Get(c.Context(), &controlv1.GetRequest{Pipeline: args[0]})
+				if err != nil {
+					return e.remote(err)
+				}
+				return e.printStatus(r.Status)
+			})
 		},
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "redraw until Ctrl-C, which only detaches")
@@ -81,16 +78,13 @@ func (e *env) logsCmd() *cobra.Command {
 		Use: "logs PIPELINE", Short: "Show what happened in a pipeline", Example: "  drover logs shop -f", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: e.completePipelines,
 		RunE: func(c *cobra.Command, args []string) error {
-			client, done, err := e.dial(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
-			s, err := client.Logs(c.Context(), &controlv1.LogsRequest{Pipeline: args[0], Follow: follow})
-			if err != nil {
-				return e.remote(err)
-			}
-			return e.printLogs(c.Context(), s)
+			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
+				s, err := client.Logs(c.Context(), &controlv1.LogsRequest{Pipeline: args[0], Follow: follow})
+				if err != nil {
+					return e.remote(err)
+				}
+				return e.printLogs(c.Context(), s)
+			})
 		},
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until Ctrl-C")

@@ -20,16 +20,13 @@ func (e *env) desiredCmds() []*cobra.Command {
 			Use: verb + " PIPELINE", Short: short, Example: "  drover " + verb + " shop", Args: cobra.ExactArgs(1),
 			ValidArgsFunction: e.completePipelines,
 			RunE: func(c *cobra.Command, args []string) error {
-				client, done, err := e.dial(c.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				defer done()
-				if err := f(c.Context(), client, args[0]); err != nil {
-					return e.remote(err)
-				}
-				e.say("%s: %s is on its way (drover status %s)", args[0], verb, args[0])
-				return nil
+				return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
+					if err := f(c.Context(), client, args[0]); err != nil {
+						return e.remote(err)
+					}
+					e.say("%s: %s is on its way (drover status %s)", args[0], verb, args[0])
+					return nil
+				})
 			},
 		}
 	}
@@ -63,19 +60,16 @@ func (e *env) deleteCmd() *cobra.Command {
 			if err := e.confirm(args[0], yes, confirm); err != nil {
 				return err
 			}
-			client, done, err := e.dial(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
-			r, err := client.Delete(c.Context(), &controlv1.DeleteRequest{Pipeline: args[0]})
-			if err != nil {
-				return e.remote(err)
-			}
-			for _, x := range r.Removed {
-				fmt.Fprintln(e.out, "removed", x)
-			}
-			return nil
+			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
+				r, err := client.Delete(c.Context(), &controlv1.DeleteRequest{Pipeline: args[0]})
+				if err != nil {
+					return e.remote(err)
+				}
+				for _, x := range r.Removed {
+					fmt.Fprintln(e.out, "removed", x)
+				}
+				return nil
+			})
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask (with --confirm)")
@@ -103,23 +97,20 @@ func (e *env) confirm(pipeline string, yes bool, typed string) error {
 func (e *env) listCmd() *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List pipelines", Example: "  drover list -o json", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, done, err := e.dial(c.Context(), "")
-			if err != nil {
-				return err
-			}
-			defer done()
-			r, err := client.List(c.Context(), &controlv1.ListRequest{})
-			if err != nil {
-				return e.remote(err)
-			}
-			var rows [][]string
-			views := []view.Status{}
-			for _, s := range r.Pipelines {
-				v := view.FromStatus(s)
-				views = append(views, v)
-				rows = append(rows, []string{v.Pipeline, v.Phase, v.Health, v.Mode, v.Source + " → " + v.Target})
-			}
-			return e.print(views, []string{"PIPELINE", "PHASE", "HEALTH", "MODE", "DATABASES"}, rows)
+			return e.with(c.Context(), "", func(client controlv1.ControlServiceClient) error {
+				r, err := client.List(c.Context(), &controlv1.ListRequest{})
+				if err != nil {
+					return e.remote(err)
+				}
+				var rows [][]string
+				views := []view.Status{}
+				for _, s := range r.Pipelines {
+					v := view.FromStatus(s)
+					views = append(views, v)
+					rows = append(rows, []string{v.Pipeline, v.Phase, v.Health, v.Mode, v.Source + " → " + v.Target})
+				}
+				return e.print(views, []string{"PIPELINE", "PHASE", "HEALTH", "MODE", "DATABASES"}, rows)
+			})
 		}}
 }
 
@@ -127,27 +118,24 @@ func (e *env) tablesCmd() *cobra.Command {
 	return &cobra.Command{Use: "tables PIPELINE", Short: "List the tables of a pipeline", Example: "  drover tables shop", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: e.completePipelines,
 		RunE: func(c *cobra.Command, args []string) error {
-			client, done, err := e.dial(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
-			r, err := client.Tables(c.Context(), &controlv1.TablesRequest{Pipeline: args[0]})
-			if err != nil {
-				return e.remote(err)
-			}
-			type row struct {
-				Table, State, Gate, Reason, Lane, Compared string
-				Rows, Bytes, Chunks, ChunksDone            int64
-			}
-			out, cells := []row{}, [][]string{}
-			for _, t := range r.Tables {
-				t.Gate = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Gate, "GATE_MODE_"), "_", " "))
-				out = append(out, row{t.Source, t.State, t.Gate, t.GateReason, t.Lane, t.Compared, t.Rows, t.Bytes, t.ChunksTotal, t.ChunksDone})
-				cells = append(cells, []string{t.Source, t.State, fmt.Sprintf("%d/%d", t.ChunksDone, t.ChunksTotal), view.Count64(t.Rows),
-					view.Bytes(t.Bytes), t.Gate, t.Compared})
-			}
-			return e.print(out, []string{"TABLE", "STATE", "CHUNKS", "ROWS", "BYTES", "GATE", "COMPARED"}, cells)
+			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
+				r, err := client.Tables(c.Context(), &controlv1.TablesRequest{Pipeline: args[0]})
+				if err != nil {
+					return e.remote(err)
+				}
+				type row struct {
+					Table, State, Gate, Reason, Lane, Compared string
+					Rows, Bytes, Chunks, ChunksDone            int64
+				}
+				out, cells := []row{}, [][]string{}
+				for _, t := range r.Tables {
+					t.Gate = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Gate, "GATE_MODE_"), "_", " "))
+					out = append(out, row{t.Source, t.State, t.Gate, t.GateReason, t.Lane, t.Compared, t.Rows, t.Bytes, t.ChunksTotal, t.ChunksDone})
+					cells = append(cells, []string{t.Source, t.State, fmt.Sprintf("%d/%d", t.ChunksDone, t.ChunksTotal), view.Count64(t.Rows),
+						view.Bytes(t.Bytes), t.Gate, t.Compared})
+				}
+				return e.print(out, []string{"TABLE", "STATE", "CHUNKS", "ROWS", "BYTES", "GATE", "COMPARED"}, cells)
+			})
 		}}
 }
 
@@ -155,21 +143,18 @@ func (e *env) chunksCmd() *cobra.Command {
 	return &cobra.Command{Use: "chunks PIPELINE", Short: "List chunks that are not yet finished", Example: "  drover chunks shop", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: e.completePipelines,
 		RunE: func(c *cobra.Command, args []string) error {
-			client, done, err := e.dial(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
-			r, err := client.Chunks(c.Context(), &controlv1.ChunksRequest{Pipeline: args[0]})
-			if err != nil {
-				return e.remote(err)
-			}
-			cells := [][]string{}
-			for _, k := range r.Chunks {
-				cells = append(cells, []string{fmt.Sprintf("%d/%d", k.Id>>32, uint32(k.Id)), k.Table, k.State, k.Agent, fmt.Sprint(k.Epoch),
-					fmt.Sprint(k.Attempts), view.Count64(k.Rows)})
-			}
-			return e.print(r.Chunks, []string{"CHUNK", "TABLE", "STATE", "AGENT", "EPOCH", "ATTEMPTS", "ROWS"}, cells)
+			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
+				r, err := client.Chunks(c.Context(), &controlv1.ChunksRequest{Pipeline: args[0]})
+				if err != nil {
+					return e.remote(err)
+				}
+				cells := [][]string{}
+				for _, k := range r.Chunks {
+					cells = append(cells, []string{fmt.Sprintf("%d/%d", k.Id>>32, uint32(k.Id)), k.Table, k.State, k.Agent, fmt.Sprint(k.Epoch),
+						fmt.Sprint(k.Attempts), view.Count64(k.Rows)})
+				}
+				return e.print(r.Chunks, []string{"CHUNK", "TABLE", "STATE", "AGENT", "EPOCH", "ATTEMPTS", "ROWS"}, cells)
+			})
 		}}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -223,7 +224,7 @@ var schemes = map[string]string{"postgres": "postgres", "postgresql": "postgres"
 func Endpoint(raw, name string, role connectorv1.Role, pipeline string) (*fleetv1.Endpoint, string, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme == "" {
-		return nil, "", fmt.Errorf("%s is not a URL such as postgres://user@host:5432/db", Redact(raw))
+		return nil, "", fmt.Errorf("%s is not a URL such as postgres://user@host:5432/db", telemetry.Redact(raw))
 	}
 	connector := schemes[u.Scheme]
 	if connector == "" {
@@ -240,16 +241,4 @@ func Endpoint(raw, name string, role connectorv1.Role, pipeline string) (*fleetv
 		u.RawQuery = q.Encode()
 	}
 	return &fleetv1.Endpoint{Name: name, Connector: connector, Url: u.String(), Role: role, Pipeline: pipeline}, password, nil
-}
-
-var secretInURL = regexp.MustCompile(`(://[^/?#@:]*:)[^@]*@|(password=)[^&\s]*`)
-
-// Redact hides what looks like a password in a URL, however malformed it is.
-func Redact(raw string) string {
-	return secretInURL.ReplaceAllStringFunc(raw, func(m string) string {
-		if strings.HasPrefix(m, "password=") {
-			return "password=xxxxx"
-		}
-		return m[:strings.Index(m[3:], ":")+4] + "xxxxx@"
-	})
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
@@ -58,8 +59,8 @@ func TestParse_ListsAllProblemsAtOnce(t *testing.T) {
 
 func TestRedact_HidesPasswords(t *testing.T) {
 	for _, u := range []string{"postgres://u:hunter2@h/d", "postgres://u@h/d?password=hunter2", "x://u:hunter2@"} {
-		if strings.Contains(Redact(u), "hunter2") {
-			t.Errorf("%s", Redact(u))
+		if strings.Contains(telemetry.Redact(u), "hunter2") {
+			t.Errorf("%s", telemetry.Redact(u))
 		}
 	}
 }
