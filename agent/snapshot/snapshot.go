@@ -61,7 +61,7 @@ func Run(ctx context.Context, t Task, source Reader, sink Writer) (_ *fleetv1.Lo
 	if t.Budget <= 0 {
 		t.Budget = defaultBudget
 	}
-	if err := fault.Point("load.before_read"); err != nil {
+	if err := fault.Point("load.before-read"); err != nil {
 		return nil, err
 	}
 	l := &load{Task: t, pipe: newPipe(t.Budget), read: map[uint64]*rowv1.ChunkResult{}}
@@ -75,7 +75,7 @@ func Run(ctx context.Context, t Task, source Reader, sink Writer) (_ *fleetv1.Lo
 	default:
 		return nil, writeErr
 	}
-	if err := fault.Point("load.after_write"); err != nil {
+	if err := fault.Point("load.after-write"); err != nil {
 		return nil, err
 	}
 	if err := l.compare(resp); err != nil {

@@ -175,7 +175,7 @@ func TestRun_HoldsNoMoreThanItsBudget(t *testing.T) {
 }
 
 func TestRun_PassesItsFaultPoints(t *testing.T) {
-	for _, point := range []string{"load.before_read", "load.after_write"} {
+	for _, point := range []string{"load.before-read", "load.after-write"} {
 		if err := fault.Arm(point + "=error"); err != nil {
 			t.Fatal(err)
 		}

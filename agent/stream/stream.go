@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/internal/stop"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -252,7 +253,7 @@ func (s *Stream) handle(ctx context.Context, req *fleetv1.GateRequest) (*rowv1.F
 	defer s.mu.Unlock()
 	switch k := req.Kind.(type) {
 	case *fleetv1.GateRequest_Reserve:
-		return s.gate.Reserve(k.Reserve)
+		return s.reserve(k.Reserve)
 	case *fleetv1.GateRequest_Written:
 		return nil, s.gate.Written(k.Written)
 	case *fleetv1.GateRequest_Forget:
@@ -262,6 +263,15 @@ func (s *Stream) handle(ctx context.Context, req *fleetv1.GateRequest) (*rowv1.F
 		return nil, s.gate.TablesLoaded(k.Loaded.Tables)
 	}
 	return nil, internal("a request of unknown kind")
+}
+
+// reserve is called with mu held.
+func (s *Stream) reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
+	if err := fault.Point("gate.before-reserve"); err != nil {
+		return nil, err
+	}
+	floor, err := s.gate.Reserve(r)
+	return floor, errors.Join(err, fault.Point("gate.after-reserve"))
 }
 
 // reset drops everything for the tables from now on, and answers once nothing of them is on its way to the

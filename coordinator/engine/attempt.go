@@ -11,6 +11,7 @@ import (
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -221,8 +222,14 @@ func (p *Pipeline) recover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := fault.Point("coordinator.before-start"); err != nil {
+			return err
+		}
 		p.state.Start = r.GetPrepare().Position
 		if err := p.save(ctx); err != nil {
+			return err
+		}
+		if err := fault.Point("coordinator.after-start"); err != nil {
 			return err
 		}
 	}

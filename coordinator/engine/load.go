@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -12,6 +13,7 @@ import (
 	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -45,7 +47,13 @@ func (p *Pipeline) loadAll(ctx context.Context) error {
 	}
 	p.state.Loaded = true
 	p.note("info", "all rows are loaded")
+	if err := fault.Point("coordinator.before-loaded"); err != nil {
+		return err
+	}
 	if err := p.resetAt(ctx, nil, []byte(p.memo())); err != nil {
+		return err
+	}
+	if err := fault.Point("coordinator.after-loaded"); err != nil {
 		return err
 	}
 	return p.save(ctx)
@@ -240,7 +248,11 @@ func (p *Pipeline) dispatch(ctx context.Context, ids []uint64, floor *rowv1.Floo
 		}
 		changes = append(changes, store.PutChunk(p.name, id, c.Chunk))
 	}
-	if err := p.save(ctx, changes...); err != nil {
+	err := fault.Point("coordinator.before-grant")
+	if err == nil {
+		err = p.save(ctx, changes...)
+	}
+	if err = errors.Join(err, fault.Point("coordinator.after-grant")); err != nil {
 		p.stop = err
 		return
 	}
@@ -312,7 +324,15 @@ func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
 			return
 		}
 	}
+	if err := fault.Point("coordinator.before-finish"); err != nil {
+		p.stop = err
+		return
+	}
 	p.keep(changes)
+	if err := fault.Point("coordinator.after-finish"); err != nil {
+		p.stop = err
+		return
+	}
 	if len(gate.Chunks) > 0 {
 		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Written{Written: gate}})
 	}

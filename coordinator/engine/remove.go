@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -54,7 +56,10 @@ func (p *Pipeline) remove(ctx context.Context) bool {
 	d := deletion{}
 	d.removed, d.err = p.release(limited)
 	if d.err == nil {
-		d.err = p.store.Save(ctx, store.DropPipeline(p.name)...)
+		d.err = fault.Point("coordinator.before-forget")
+	}
+	if d.err == nil {
+		d.err = errors.Join(p.store.Save(ctx, store.DropPipeline(p.name)...), fault.Point("coordinator.after-forget"))
 	}
 	p.deleting <- d
 	p.deleting = nil

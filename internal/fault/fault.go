@@ -9,7 +9,9 @@
 //	DROVER_FAULT="apply.before-commit=kill@3,stream.after-ack=sleep:1s"
 //
 // Actions: kill (SIGKILL to ourselves), pause (SIGSTOP, until SIGCONT), error (the point returns ErrInjected),
-// sleep:DURATION. With @N only the Nth pass of this process fires, without it every one.
+// sleep:DURATION. With @N only the Nth pass of this process fires, without it every one. Agents hand both variables on
+// to their connectors, so a point fires in whichever process passes it. With DROVER_FAULT_ONCE=DIR a point that fires
+// leaves a file of its name in DIR, and passes wherever that file is seen: the process that takes over lives.
 // The names of all points are in names.go, written by `make generate`; arming an unknown one stops the process.
 package fault
 
@@ -18,7 +20,9 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +33,9 @@ import (
 
 // EnvVar is the environment variable that arms points.
 const EnvVar = "DROVER_FAULT"
+
+// OnceVar is the environment variable that names a directory of marks: a point fires once in all processes that share it.
+const OnceVar = "DROVER_FAULT_ONCE"
 
 // ErrInjected is what an armed point with action "error" returns, wrapped with its name.
 var ErrInjected = errors.New("fault: injected")
@@ -78,6 +85,9 @@ func pass(t map[string]*armed, name string) error {
 	if a.only != 0 && n != a.only {
 		return nil
 	}
+	if !first(name) {
+		return nil
+	}
 	fmt.Fprintf(os.Stderr, "fault: %s fires at pass %d\n", name, n)
 	switch a.action {
 	case kill:
@@ -91,6 +101,24 @@ func pass(t map[string]*armed, name string) error {
 		return fmt.Errorf("%w at %s", ErrInjected, name)
 	}
 	return nil
+}
+
+// first reports whether the point has not fired before, in any process, and leaves its mark.
+func first(name string) bool {
+	dir := os.Getenv(OnceVar)
+	if dir == "" {
+		return true
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	switch {
+	case err == nil:
+		return f.Close() == nil
+	case errors.Is(err, fs.ErrExist):
+		return false
+	}
+	fmt.Fprintf(os.Stderr, "fault: %s: %v\n", OnceVar, err) // a test that cannot fire must not pass
+	os.Exit(2)
+	return false
 }
 
 // Arm replaces what is armed; an empty spec disarms everything. For tests in process; others set the environment.
@@ -150,10 +178,13 @@ func parse(entry string) (string, *armed, error) {
 // Names lists every point in the source, sorted.
 func Names() []string { return slices.Clone(names) }
 
-// Environ is what a host passes on to a subprocess that does not inherit its environment: nothing, or one NAME=value.
+// Environ is what a host passes on, as NAME=value, to a subprocess that does not inherit its environment.
 func Environ() []string {
-	if value := os.Getenv(EnvVar); value != "" {
-		return []string{EnvVar + "=" + value}
+	var env []string
+	for _, name := range []string{EnvVar, OnceVar} {
+		if value := os.Getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
 	}
-	return nil
+	return env
 }

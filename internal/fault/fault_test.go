@@ -74,6 +74,25 @@ func TestPoint_PauseWaitsForCont(t *testing.T) {
 	}
 }
 
+func TestPoint_FiresOnceInAllProcesses(t *testing.T) {
+	dir := t.TempDir()
+	for run, want := range []int{1, 0} {
+		cmd, out := helper("test.here=error")
+		cmd.Env = append(cmd.Env, OnceVar+"="+dir)
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(out.String(), ErrInjected.Error()); n != want {
+			t.Errorf("run %d: %d errors, want %d: %s", run, n, want, out)
+		}
+	}
+	cmd, out := helper("test.here=error")
+	cmd.Env = append(cmd.Env, OnceVar+"="+dir+"/missing")
+	if err := cmd.Run(); err == nil {
+		t.Errorf("a directory that does not exist is accepted: %s", out)
+	}
+}
+
 func TestPoint_SleepWaits(t *testing.T) {
 	t.Cleanup(func() { _ = Arm("") })
 	if err := Arm("test.here=sleep:30ms@1"); err != nil {

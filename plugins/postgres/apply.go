@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/plugins/sdk"
 	"github.com/droverdb/drover/plugins/sdk/apply"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -231,12 +232,15 @@ func (a *applier) try(ctx context.Context, p *apply.Plan, safe bool) error {
 		s.token(a.open, r.Position)
 	}
 	a.storeCovers()
+	if err := fault.Point("apply.before-commit"); err != nil {
+		return err
+	}
 	s.simple(sentCommit, "COMMIT")
 	if err := s.sync(); err != nil {
 		return a.explain(ctx, err)
 	}
 	s.inTx = false
-	return nil
+	return fault.Point("apply.after-commit")
 }
 
 // idle stores that the log holds nothing for us up to a position.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
@@ -33,7 +34,10 @@ func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*c
 		return nil, mapError(err, "target › drover.pipeline")
 	}
 	if req.Create || req.Epoch > 0 {
-		if err := s.fence(ctx, conn, req); err != nil {
+		if err := fault.Point("recover.before-fence"); err != nil {
+			return nil, err
+		}
+		if err := errors.Join(s.fence(ctx, conn, req), fault.Point("recover.after-fence")); err != nil {
 			return nil, err
 		}
 	}
@@ -162,8 +166,11 @@ func (s *Sink) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (*c
 	s.tokens.mu.Lock()
 	s.tokens.made = false
 	s.tokens.mu.Unlock()
+	if err := fault.Point("tokens.before-drop"); err != nil {
+		return nil, err
+	}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return release(ctx, tx, req.Pipeline, resp) })
-	return resp, mapError(err, "target › schema drover")
+	return resp, errors.Join(mapError(err, "target › schema drover"), fault.Point("tokens.after-drop"))
 }
 
 func release(ctx context.Context, tx pgx.Tx, pipeline string, resp *connectorv1.ReleaseResponse) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -32,7 +33,11 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 		b.WriteString("(" + literal(r.req.Pipeline) + ", '" + stepKey(st) + "')")
 	}
 	b.WriteString(" ON CONFLICT DO NOTHING;\nCOMMIT")
+	if err := fault.Point("schema.before-commit"); err != nil {
+		return err
+	}
 	_, err := conn.PgConn().Exec(ctx, b.String()).ReadAll()
+	err = errors.Join(err, fault.Point("schema.after-commit"))
 	if err != nil && !conn.IsClosed() {
 		if _, back := conn.PgConn().Exec(context.WithoutCancel(ctx), "ROLLBACK").ReadAll(); back != nil {
 			return errors.Join(err, back)

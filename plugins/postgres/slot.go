@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
@@ -101,8 +102,11 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 	if state.found {
 		return prepared(state.confirmed, true), nil
 	}
+	if err := fault.Point("slot.before-create"); err != nil {
+		return nil, err
+	}
 	lsn, err := s.createSlot(ctx, conn, name)
-	if err != nil {
+	if err := errors.Join(err, fault.Point("slot.after-create")); err != nil {
 		return nil, err
 	}
 	return prepared(lsn, false), nil
@@ -273,8 +277,11 @@ func (s *Source) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (
 	defer conn.Close(context.WithoutCancel(ctx))
 	name := slotName(req.GetPipeline())
 	resp := &connectorv1.ReleaseResponse{}
+	if err := fault.Point("slot.before-drop"); err != nil {
+		return nil, err
+	}
 	dropped, err := dropSlot(ctx, conn, name)
-	if err != nil {
+	if err := errors.Join(err, fault.Point("slot.after-drop")); err != nil {
 		return nil, err
 	}
 	if dropped {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
@@ -51,6 +52,9 @@ func (s *Source) OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshot
 	cells, err := script(ctx, conn, "SELECT pg_export_snapshot()")
 	if err != nil {
 		return mapError(err, "source › snapshot")
+	}
+	if err := fault.Point("snapshot.after-export"); err != nil {
+		return err
 	}
 	if err := opened(&connectorv1.OpenSnapshotResponse{Snapshot: cells[0], Coverage: coverage}); err != nil {
 		return err

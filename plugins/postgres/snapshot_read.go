@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
@@ -53,6 +54,9 @@ func (s *Source) readChunks(ctx context.Context, cancel context.CancelCauseFunc,
 	if err != nil {
 		return err
 	}
+	if err := fault.Point("read.before-copy"); err != nil {
+		return err
+	}
 	if req.Snapshot == "" {
 		// The holder of a shared snapshot keeps the locks anyway: giving way here would help nobody.
 		defer s.giveWay(ctx, conn.PgConn().PID(), cancel)()
@@ -70,6 +74,9 @@ func (s *Source) readChunks(ctx context.Context, cancel context.CancelCauseFunc,
 	r := chunkReader{chunks: req.Chunks, tables: tables, coverage: coverage, emit: emit}
 	defer r.close()
 	if err := newCopyStream(conn.PgConn()).run(ctx, sql.String(), r.begin, r.end); err != nil {
+		return err
+	}
+	if err := fault.Point("read.after-copy"); err != nil {
 		return err
 	}
 	_, err = script(ctx, conn, "COMMIT")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -90,10 +91,21 @@ func (l *link) feedback(ctx context.Context, acks <-chan []byte) error {
 		if acks, err = l.drain(acks); err != nil {
 			return err
 		}
-		if err := l.conn.status(l.acked.Load(), l.silent() > l.every); err != nil {
-			return mapError(err, "source › change stream")
+		if err := l.tell(); err != nil {
+			return err
 		}
 	}
+}
+
+// tell lets the server move the slot.
+func (l *link) tell() error {
+	if err := fault.Point("slot.before-feedback"); err != nil {
+		return err
+	}
+	if err := l.conn.status(l.acked.Load(), l.silent() > l.every); err != nil {
+		return mapError(err, "source › change stream")
+	}
+	return fault.Point("slot.after-feedback")
 }
 
 // drain takes the acks that are there; a closed channel becomes nil.

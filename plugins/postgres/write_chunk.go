@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/plugins/sdk"
 	"github.com/droverdb/drover/plugins/sdk/arrowio"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -276,7 +277,10 @@ func (w *chunkWriter) commit(ctx context.Context) error {
 			w.open.Pipeline, int64(r.Chunk), int64(w.open.Epoch), r.Rows, r.Bytes, int64(r.Digest), r.RowSum, coverage)
 	}
 	batch.Queue("COMMIT")
-	return w.conn.SendBatch(ctx, batch).Close()
+	if err := fault.Point("write.before-commit"); err != nil {
+		return err
+	}
+	return errors.Join(w.conn.SendBatch(ctx, batch).Close(), fault.Point("write.after-commit"))
 }
 
 func (w *chunkWriter) response(all bool) (*connectorv1.WriteChunksResponse, error) {
