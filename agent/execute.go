@@ -67,41 +67,44 @@ func withRole(ep *fleetv1.Endpoint, role connectorv1.Role) *fleetv1.Endpoint {
 
 // ask makes the one connector call a task stands for.
 func (a *Agent) ask(ctx context.Context, r *running, c *host.Handle) (*fleetv1.Result, error) {
-	res := &fleetv1.Result{}
 	switch k := r.task.Work.(type) {
 	case *fleetv1.Task_Open:
-		res.Outcome = &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Describe: c.Description, Open: c.Opened}}
-		return res, nil
+		return &fleetv1.Result{Outcome: &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Describe: c.Description, Open: c.Opened}}}, nil
 	case *fleetv1.Task_Check:
-		v, err := c.Check(ctx, k.Check)
-		res.Outcome = &fleetv1.Result_Check{Check: v}
-		return res, err
+		return call(ctx, c.Check, k.Check, func(r *fleetv1.Result, v *connectorv1.CheckResponse) { r.Outcome = &fleetv1.Result_Check{Check: v} })
 	case *fleetv1.Task_Prepare:
-		v, err := c.Prepare(ctx, k.Prepare)
-		res.Outcome = &fleetv1.Result_Prepare{Prepare: v}
-		return res, err
+		return call(ctx, c.Prepare, k.Prepare, func(r *fleetv1.Result, v *connectorv1.PrepareResponse) {
+			r.Outcome = &fleetv1.Result_Prepare{Prepare: v}
+		})
 	case *fleetv1.Task_Release:
-		v, err := c.Release(ctx, k.Release)
-		res.Outcome = &fleetv1.Result_Release{Release: v}
-		return res, err
+		return call(ctx, c.Release, k.Release, func(r *fleetv1.Result, v *connectorv1.ReleaseResponse) {
+			r.Outcome = &fleetv1.Result_Release{Release: v}
+		})
 	case *fleetv1.Task_Sum:
-		v, err := c.Sum(ctx, k.Sum)
-		res.Outcome = &fleetv1.Result_Sum{Sum: v}
-		return res, err
+		return call(ctx, c.Sum, k.Sum, func(r *fleetv1.Result, v *connectorv1.SumResponse) { r.Outcome = &fleetv1.Result_Sum{Sum: v} })
 	case *fleetv1.Task_Recover:
-		v, err := c.Recover(ctx, k.Recover)
-		res.Outcome = &fleetv1.Result_Recover{Recover: v}
-		return res, err
+		return call(ctx, c.Recover, k.Recover, func(r *fleetv1.Result, v *connectorv1.RecoverResponse) {
+			r.Outcome = &fleetv1.Result_Recover{Recover: v}
+		})
 	case *fleetv1.Task_Reset_:
-		v, err := c.Reset(ctx, k.Reset_)
-		res.Outcome = &fleetv1.Result_Reset_{Reset_: v}
-		return res, err
+		return call(ctx, c.Reset, k.Reset_, func(r *fleetv1.Result, v *connectorv1.ResetResponse) { r.Outcome = &fleetv1.Result_Reset_{Reset_: v} })
 	case *fleetv1.Task_Position:
-		v, err := c.Position(ctx, k.Position)
-		res.Outcome = &fleetv1.Result_Position{Position: v}
-		return res, err
+		return call(ctx, c.Position, k.Position, func(r *fleetv1.Result, v *connectorv1.PositionResponse) {
+			r.Outcome = &fleetv1.Result_Position{Position: v}
+		})
 	}
 	return a.askPages(ctx, r, c)
+}
+
+// call makes one connector call; wrap puts its answer into the result.
+func call[Q, A any](ctx context.Context, do func(context.Context, Q) (A, error), q Q, wrap func(*fleetv1.Result, A)) (*fleetv1.Result, error) {
+	a, err := do(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	res := &fleetv1.Result{}
+	wrap(res, a)
+	return res, nil
 }
 
 // askPages makes the calls that answer in pages.

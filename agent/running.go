@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/telemetry"
-	"github.com/droverdb/drover/plugins/sdk"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
@@ -59,7 +59,7 @@ func (a *Agent) Task(t *fleetv1.Task) {
 		return nil
 	})
 	if err != nil {
-		a.finish(r, &fleetv1.Result{Failure: sdk.FailureOf(diag.CallCancelled.New("agent "+a.cfg.Name, nil, "it is ending"))})
+		a.finish(r, &fleetv1.Result{Failure: wire.Failure(diag.CallCancelled.New("agent "+a.cfg.Name, nil, "it is ending"))})
 	}
 }
 
@@ -80,7 +80,7 @@ func (a *Agent) guarded(ctx context.Context, r *running) (result *fleetv1.Result
 	defer func() {
 		if p := recover(); p != nil {
 			a.log.Error("a task panicked", "task", r.task.Id, "panic", p, "stack", string(debug.Stack()))
-			result = &fleetv1.Result{Failure: sdk.FailureOf(diag.Internal.New("task", nil, "panic: %v", p))}
+			result = &fleetv1.Result{Failure: wire.Failure(diag.Internal.New("task", nil, "panic: %v", p))}
 		}
 		a.log.Debug("task ended", "task", r.task.Id, "epoch", r.task.Epoch, "work", name, "pipeline", r.task.Pipeline,
 			"seconds", time.Since(began).Seconds(), "code", result.GetFailure().GetCode())
@@ -93,7 +93,7 @@ func (a *Agent) guarded(ctx context.Context, r *running) (result *fleetv1.Result
 			err = cause // the reason of the cancellation says more than "cancelled"
 		}
 		span.RecordError(err)
-		result = &fleetv1.Result{Failure: sdk.FailureOf(err)}
+		result = &fleetv1.Result{Failure: wire.Failure(err)}
 	}
 	return result
 }

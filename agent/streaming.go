@@ -5,7 +5,7 @@ import (
 
 	"github.com/droverdb/drover/agent/stream"
 	"github.com/droverdb/drover/internal/diag"
-	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/internal/diag/wire"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
@@ -34,7 +34,7 @@ func (a *Agent) Gate(req *fleetv1.GateRequest) {
 
 func (a *Agent) refuse(req *fleetv1.GateRequest) {
 	a.session.Reply(&fleetv1.GateReply{Id: req.Id, Pipeline: req.Pipeline,
-		Failure: sdk.FailureOf(diag.NoAgent.New("pipeline "+req.Pipeline, nil, "its stream does not run on agent %s now", a.cfg.Name))})
+		Failure: wire.Failure(diag.NoAgent.New("pipeline "+req.Pipeline, nil, "its stream does not run on agent %s now", a.cfg.Name))})
 }
 
 // stream runs a slot and its gate until cancelled.

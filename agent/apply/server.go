@@ -14,6 +14,7 @@ import (
 	"github.com/droverdb/drover/agent/link"
 	"github.com/droverdb/drover/agent/transfer"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -82,18 +83,18 @@ func (s *Server) sink(ctx context.Context) (sdk.Sink, func(), error) {
 func (s *Server) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
 	sink, release, err := s.sink(ctx)
 	if err != nil {
-		return nil, sdk.StatusError(err)
+		return nil, wire.Status(err)
 	}
 	defer release()
 	a, err := sink.Recover(ctx, req)
-	return a, sdk.StatusError(err)
+	return a, wire.Status(err)
 }
 
 // WriteChunks writes what arrives in one target transaction.
 func (s *Server) WriteChunks(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.WriteChunksResponse]) error {
 	sink, release, err := s.sink(st.Context())
 	if err != nil {
-		return sdk.StatusError(err)
+		return wire.Status(err)
 	}
 	defer release()
 	r := &receiver{stream: st, grant: func(n int64) error {
@@ -104,7 +105,7 @@ func (s *Server) WriteChunks(st grpc.BidiStreamingServer[rowv1.Frame, transferv1
 	}
 	done, err := sink.WriteChunks(st.Context(), r.next)
 	if err != nil {
-		return sdk.StatusError(err)
+		return wire.Status(err)
 	}
 	return r.locked(func() error {
 		return st.Send(&transferv1.WriteChunksResponse{Kind: &transferv1.WriteChunksResponse_Done{Done: done}})
@@ -115,7 +116,7 @@ func (s *Server) WriteChunks(st grpc.BidiStreamingServer[rowv1.Frame, transferv1
 func (s *Server) Apply(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.ApplyResponse]) error {
 	sink, release, err := s.sink(st.Context())
 	if err != nil {
-		return sdk.StatusError(err)
+		return wire.Status(err)
 	}
 	defer release()
 	r := &receiver{stream: st, grant: func(n int64) error {
@@ -124,7 +125,7 @@ func (s *Server) Apply(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.Apply
 	if err := r.begin(); err != nil {
 		return err
 	}
-	return sdk.StatusError(sink.Apply(st.Context(), r.next, func(a *connectorv1.ApplyResponse) error {
+	return wire.Status(sink.Apply(st.Context(), r.next, func(a *connectorv1.ApplyResponse) error {
 		return r.locked(func() error {
 			return st.Send(&transferv1.ApplyResponse{Kind: &transferv1.ApplyResponse_Response{Response: a}})
 		})

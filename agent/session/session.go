@@ -15,6 +15,7 @@ import (
 
 	"github.com/droverdb/drover/agent/link"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/plugins/sdk"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
@@ -128,7 +129,7 @@ func (s *Session) Run(ctx context.Context) error {
 	}
 }
 
-type wire = grpc.BidiStreamingClient[fleetv1.SessionRequest, fleetv1.SessionResponse]
+type both = grpc.BidiStreamingClient[fleetv1.SessionRequest, fleetv1.SessionResponse]
 
 // once runs one connection: hello, welcome, then both directions until either breaks.
 func (s *Session) once(ctx context.Context) error {
@@ -136,11 +137,11 @@ func (s *Session) once(ctx context.Context) error {
 	defer cancel(nil)
 	st, err := fleetv1.NewFleetServiceClient(s.conn).Session(ctx, grpc.WaitForReady(false))
 	if err != nil {
-		return sdk.CallError(ctx, err, s.cfg.Address, diag.NoCoord)
+		return wire.Call(ctx, err, s.cfg.Address, diag.NoCoord)
 	}
 	welcome, err := s.greet(st, cancel)
 	if err != nil {
-		return sdk.CallError(ctx, err, s.cfg.Address, diag.NoCoord)
+		return wire.Call(ctx, err, s.cfg.Address, diag.NoCoord)
 	}
 	s.cfg.Log.Info("linked to the coordinator", "address", s.cfg.Address, "session", welcome.Session)
 	s.out.rewind()
@@ -152,11 +153,11 @@ func (s *Session) once(ctx context.Context) error {
 	err = s.receive(st)
 	cancel(err)
 	<-done
-	return sdk.CallError(context.Background(), err, s.cfg.Address, diag.NoCoord)
+	return wire.Call(context.Background(), err, s.cfg.Address, diag.NoCoord)
 }
 
 // greet says hello and waits for the welcome, not for ever.
-func (s *Session) greet(st wire, cancel context.CancelCauseFunc) (*fleetv1.Welcome, error) {
+func (s *Session) greet(st both, cancel context.CancelCauseFunc) (*fleetv1.Welcome, error) {
 	timer := time.AfterFunc(welcomeTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
 	if err := st.Send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Hello{Hello: s.cfg.Handler.Hello()}}); err != nil {
@@ -174,7 +175,7 @@ func (s *Session) greet(st wire, cancel context.CancelCauseFunc) (*fleetv1.Welco
 }
 
 // send writes reports, heartbeats and progress until the link ends.
-func (s *Session) send(ctx context.Context, st wire, w *fleetv1.Welcome) error {
+func (s *Session) send(ctx context.Context, st both, w *fleetv1.Welcome) error {
 	ttl := orDefault(w.TtlMillis, defaultTTL)
 	beat := time.NewTicker(orDefault(w.HeartbeatMillis, defaultHeartbeat))
 	defer beat.Stop()
@@ -216,7 +217,7 @@ func orDefault(millis int64, d time.Duration) time.Duration {
 }
 
 // receive hands the coordinator's messages on until the link breaks.
-func (s *Session) receive(st wire) error {
+func (s *Session) receive(st both) error {
 	for {
 		m, err := st.Recv()
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/internal/stop"
 	"github.com/droverdb/drover/plugins/sdk"
@@ -227,7 +228,7 @@ func (s *Stream) Handle(ctx context.Context, req *fleetv1.GateRequest) *fleetv1.
 	reply := &fleetv1.GateReply{Id: req.Id, Pipeline: req.Pipeline}
 	floor, err := s.handle(ctx, req)
 	if err != nil {
-		reply.Failure = sdk.FailureOf(err)
+		reply.Failure = wire.Failure(err)
 		return reply
 	}
 	reply.Floor = floor

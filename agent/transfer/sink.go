@@ -15,6 +15,7 @@ import (
 
 	"github.com/droverdb/drover/agent/link"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -81,7 +82,7 @@ func (s *Sink) outgoing(ctx context.Context) context.Context {
 }
 
 func (s *Sink) fail(ctx context.Context, err error) error {
-	return sdk.CallError(ctx, err, "sink agent "+s.conn.address, diag.NoAgent)
+	return wire.Call(ctx, err, "sink agent "+s.conn.address, diag.NoAgent)
 }
 
 // Recover raises the fence of a stream at the target.
@@ -111,7 +112,7 @@ func (s *Sink) WriteChunks(ctx context.Context, next func() (*sdk.Frame, error))
 		case *transferv1.WriteChunksResponse_Done:
 			return k.Done, nil
 		case *transferv1.WriteChunksResponse_Failure:
-			return nil, sdk.FailureError(k.Failure)
+			return nil, wire.Error(k.Failure)
 		}
 	}
 }
@@ -143,7 +144,7 @@ func (s *Sink) Apply(ctx context.Context, next func() (*sdk.Frame, error), respo
 				return err
 			}
 		case *transferv1.ApplyResponse_Failure:
-			return sdk.FailureError(k.Failure)
+			return wire.Error(k.Failure)
 		}
 	}
 }

@@ -6,13 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/droverdb/drover/coordinator/engine"
-	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/job"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
@@ -21,19 +18,6 @@ type Server struct {
 	controlv1.UnimplementedControlServiceServer
 	// Engine returns the engine of the leading coordinator, or an error while this one does not lead.
 	Engine func(context.Context) (*engine.Engine, error)
-}
-
-// failed puts the parts of an error into the status's details.
-func failed(err error) error {
-	if err == nil {
-		return nil
-	}
-	f := fleet.Failure(err)
-	st, detailErr := status.New(codes.FailedPrecondition, f.Code+": "+f.Why).WithDetails(f)
-	if detailErr != nil {
-		return status.Error(codes.FailedPrecondition, f.Code+": "+f.Why)
-	}
-	return st.Err()
 }
 
 func (s *Server) find(ctx context.Context, name string) (*engine.Pipeline, error) {
@@ -51,15 +35,15 @@ func (s *Server) Apply(ctx context.Context, r *controlv1.ApplyRequest) (*control
 		TargetURL: x.GetTarget().GetUrl(), SourceKind: x.GetSource().GetConnector(), TargetKind: x.GetTarget().GetConnector(),
 		WhenNotEmpty: x.GetWhenNotEmpty(), Verify: x.GetVerify(), Apply: x.GetApply(), Lane: x.GetLane(), ChunkBytes: x.GetChunkBytes(), Parallel: x.GetParallel()})
 	if len(problems) > 0 {
-		return nil, failed(diag.SpecInvalid.New(x.GetName(), nil, "%s", strings.Join(problems, "; ")))
+		return nil, wire.Status(diag.SpecInvalid.New(x.GetName(), nil, "%s", strings.Join(problems, "; ")))
 	}
 	e, err := s.Engine(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	created, changed, p, err := e.Apply(ctx, x, r.Start)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	st, _ := p.Status()
 	return &controlv1.ApplyResponse{Created: created, Changed: changed, Status: st}, nil
@@ -69,18 +53,18 @@ func (s *Server) Apply(ctx context.Context, r *controlv1.ApplyRequest) (*control
 func (s *Server) Get(ctx context.Context, r *controlv1.GetRequest) (*controlv1.GetResponse, error) {
 	p, err := s.find(ctx, r.Pipeline)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	spec, err := p.Spec(ctx)
 	st, _ := p.Status()
-	return &controlv1.GetResponse{Status: st, Spec: spec}, failed(err)
+	return &controlv1.GetResponse{Status: st, Spec: spec}, wire.Status(err)
 }
 
 // List returns every pipeline.
 func (s *Server) List(ctx context.Context, _ *controlv1.ListRequest) (*controlv1.ListResponse, error) {
 	e, err := s.Engine(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	out := &controlv1.ListResponse{}
 	for _, p := range e.All() {
@@ -94,7 +78,7 @@ func (s *Server) List(ctx context.Context, _ *controlv1.ListRequest) (*controlv1
 func (s *Server) Watch(r *controlv1.WatchRequest, w controlv1.ControlService_WatchServer) error {
 	p, err := s.find(w.Context(), r.Pipeline)
 	if err != nil {
-		return failed(err)
+		return wire.Status(err)
 	}
 	var phase controlv1.Phase
 	var sent time.Time
@@ -126,7 +110,7 @@ func (s *Server) want(ctx context.Context, name string, d controlv1.Desired) err
 	if err == nil {
 		err = p.Want(ctx, d)
 	}
-	return failed(err)
+	return wire.Status(err)
 }
 
 // Start lets a pipeline run.
@@ -153,17 +137,17 @@ func (s *Server) Stop(ctx context.Context, r *controlv1.StopRequest) (*controlv1
 func (s *Server) Delete(ctx context.Context, r *controlv1.DeleteRequest) (*controlv1.DeleteResponse, error) {
 	e, err := s.Engine(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	removed, err := e.Delete(ctx, r.Pipeline)
-	return &controlv1.DeleteResponse{Removed: removed}, failed(err)
+	return &controlv1.DeleteResponse{Removed: removed}, wire.Status(err)
 }
 
 // Tables lists the tables of a pipeline, biggest first.
 func (s *Server) Tables(ctx context.Context, r *controlv1.TablesRequest) (*controlv1.TablesResponse, error) {
 	p, err := s.find(ctx, r.Pipeline)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	t, _ := p.Tables()
 	return &controlv1.TablesResponse{Tables: t}, nil
@@ -173,7 +157,7 @@ func (s *Server) Tables(ctx context.Context, r *controlv1.TablesRequest) (*contr
 func (s *Server) Chunks(ctx context.Context, r *controlv1.ChunksRequest) (*controlv1.ChunksResponse, error) {
 	p, err := s.find(ctx, r.Pipeline)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	_, c := p.Tables()
 	return &controlv1.ChunksResponse{Chunks: c}, nil
@@ -183,7 +167,7 @@ func (s *Server) Chunks(ctx context.Context, r *controlv1.ChunksRequest) (*contr
 func (s *Server) Logs(r *controlv1.LogsRequest, w controlv1.ControlService_LogsServer) error {
 	p, err := s.find(w.Context(), r.Pipeline)
 	if err != nil {
-		return failed(err)
+		return wire.Status(err)
 	}
 	for next := int64(0); ; {
 		lines, n, news := p.Logs(next)
@@ -210,7 +194,7 @@ func (s *Server) Logs(r *controlv1.LogsRequest, w controlv1.ControlService_LogsS
 func (s *Server) Agents(ctx context.Context, _ *controlv1.AgentsRequest) (*controlv1.AgentsResponse, error) {
 	e, err := s.Engine(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	out := &controlv1.AgentsResponse{}
 	for _, a := range e.Fleet.Agents() {
@@ -228,8 +212,8 @@ func (s *Server) Agents(ctx context.Context, _ *controlv1.AgentsRequest) (*contr
 func (s *Server) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*controlv1.DoctorResponse, error) {
 	e, err := s.Engine(ctx)
 	if err != nil {
-		return nil, failed(err)
+		return nil, wire.Status(err)
 	}
 	out, err := e.Doctor(ctx, r)
-	return out, failed(err)
+	return out, wire.Status(err)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -388,7 +389,7 @@ func (p *Pipeline) stepsBefore(phase connectorv1.Phase) int {
 }
 
 // fleetError is the failure of a message as an error.
-func fleetError(m fleet.Message) error { return fleet.Error(m.Result.GetFailure()) }
+func fleetError(m fleet.Message) error { return wire.Error(m.Result.GetFailure()) }
 
 func endpoint(e *fleetv1.Endpoint, role connectorv1.Role, pipeline, lane string) *fleetv1.Endpoint {
 	c := proto.Clone(e).(*fleetv1.Endpoint)

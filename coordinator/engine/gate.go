@@ -7,6 +7,7 @@ import (
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
@@ -86,7 +87,7 @@ func (p *Pipeline) hearStream(m fleet.Message) {
 		f := p.run.replies[m.Reply.Id]
 		delete(p.run.replies, m.Reply.Id)
 		if m.Reply.Failure != nil {
-			p.stop = fleet.Error(m.Reply.Failure)
+			p.stop = wire.Error(m.Reply.Failure)
 		} else if f != nil {
 			f(m.Reply)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -72,7 +73,7 @@ func (p *Pipeline) allLoaded() bool {
 func (p *Pipeline) drive(ctx context.Context) error {
 	for _, t := range p.tables {
 		if t.failure != nil && p.run.inFlight == 0 && p.onlyHeldLeft() {
-			return fleet.Error(t.failure)
+			return wire.Error(t.failure)
 		}
 	}
 	for _, t := range p.tables { // also those whose last chunks only the target knew to be written
@@ -346,7 +347,7 @@ func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
 func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
 	p.note("warn", f.Code+" "+f.Where+": "+f.Why)
 	if f.Class == fleetv1.FailureClass_FAILURE_CLASS_FATAL {
-		p.stop = fleet.Error(f)
+		p.stop = wire.Error(f)
 		return
 	}
 	for _, id := range ids {
@@ -358,7 +359,7 @@ func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
 		}
 	}
 	if f.Code == diag.NoAgent.ID { // the agent is gone, and its snapshot with it
-		p.stop = fleet.Error(f)
+		p.stop = wire.Error(f)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -161,7 +162,7 @@ func retryable(err error) bool {
 }
 
 func (p *Pipeline) fail(err error) {
-	p.failure = fleet.Failure(err)
+	p.failure = wire.Failure(err)
 	p.state.Failure = store.Wire(p.failure)
 	p.note("error", err.Error())
 	ctx, done := context.WithTimeout(context.Background(), 5*time.Second)
@@ -249,7 +250,7 @@ func (p *Pipeline) call(ctx context.Context, agent string, t *fleetv1.Task, even
 		p.fleet.Abandon(id, "interrupted")
 		return nil, err
 	}
-	return result, fleet.Error(result.Failure)
+	return result, wire.Error(result.Failure)
 }
 
 func (p *Pipeline) follow() bool { return p.spec.Mode == controlv1.Mode_MODE_FULL_LOAD_AND_CDC }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -108,7 +108,7 @@ func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*contr
 	}
 	discovered := &connectorv1.DiscoverResponse{}
 	problem := func(side string, err error) {
-		f := fleet.Failure(err)
+		f := wire.Failure(err)
 		out.Problems = append(out.Problems, &connectorv1.Problem{Code: f.Code, Object: f.Where, Reason: f.Why, Fix: f.Fix, Side: side})
 	}
 	open := func(agent string, t *fleetv1.Task, side string) (string, bool) {

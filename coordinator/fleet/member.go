@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
@@ -81,7 +82,7 @@ func (f *Fleet) leave(agent string, l *link) {
 func (f *Fleet) fail(id uint64, a *assignment) {
 	delete(f.tasks, id)
 	a.sink(Message{Task: id, Result: &fleetv1.Result{Task: id, Epoch: a.task.Epoch, Pipeline: a.task.Pipeline,
-		Failure: Failure(diag.NoAgent.New("agent "+a.agent, nil, "the agent was lost"))}})
+		Failure: wire.Failure(diag.NoAgent.New("agent "+a.agent, nil, "the agent was lost"))}})
 }
 
 // dispatch passes a message on. Results of another epoch, or of a task that nobody waits for, are dropped.
@@ -116,31 +117,4 @@ func (f *Fleet) dispatch(agent string, m *fleetv1.SessionRequest) {
 			a.sink(Message{Task: stream, Reply: k.GateReply})
 		}
 	}
-}
-
-// Failure is an error in the form that travels.
-func Failure(err error) *fleetv1.Failure {
-	e := diag.Find(err)
-	if e == nil {
-		e = diag.Internal.New("coordinator", err, "")
-	}
-	why := e.Why
-	if e.Cause != nil {
-		why += ": " + e.Cause.Error()
-	}
-	class := map[diag.Class]fleetv1.FailureClass{diag.Retry: fleetv1.FailureClass_FAILURE_CLASS_RETRY, diag.Fenced: fleetv1.FailureClass_FAILURE_CLASS_FENCED,
-		diag.Hold: fleetv1.FailureClass_FAILURE_CLASS_HOLD, diag.Fatal: fleetv1.FailureClass_FAILURE_CLASS_FATAL, diag.BadUsage: fleetv1.FailureClass_FAILURE_CLASS_FATAL}
-	return &fleetv1.Failure{Code: e.Code.ID, Where: e.Where, Why: why, Fix: e.Fix(), Class: class[e.Code.Class]}
-}
-
-// Error is the way back; nil stays nil.
-func Error(f *fleetv1.Failure) error {
-	if f == nil {
-		return nil
-	}
-	code, ok := diag.Lookup(f.Code)
-	if !ok {
-		code = diag.Internal
-	}
-	return &diag.Error{Code: code, Where: f.Where, Why: f.Why, Fixes: f.Fix}
 }

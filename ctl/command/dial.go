@@ -12,7 +12,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/up"
 	"github.com/droverdb/drover/internal/diag"
-	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/internal/diag/wire"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
@@ -76,7 +76,7 @@ func (e *env) dialAddress(ctx context.Context, address string) (controlv1.Contro
 	defer cancel()
 	if _, err := c.List(probe, &controlv1.ListRequest{}); err != nil {
 		conn.Close()
-		return nil, nil, diag.NoCoord.New(address, sdk.CallError(ctx, err, address, diag.NoCoord), "it does not answer")
+		return nil, nil, diag.NoCoord.New(address, wire.Call(ctx, err, address, diag.NoCoord), "it does not answer")
 	}
 	return c, func() { conn.Close() }, nil
 }

@@ -14,14 +14,13 @@ import (
 
 	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
-	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/internal/diag/wire"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
-	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
 // remote turns a control error back into a coded one.
 func (e *env) remote(err error) error {
-	return sdk.CallError(context.Background(), err, "coordinator", diag.NoCoord)
+	return wire.Call(context.Background(), err, "coordinator", diag.NoCoord)
 }
 
 // follow applies a spec, starts it and shows it until it ends. The last status is returned.
@@ -79,15 +78,7 @@ func fatal(s *controlv1.Status) error {
 	if len(s.Failures) == 0 {
 		return diag.Internal.New("pipeline "+s.Pipeline, nil, "it failed without a reason")
 	}
-	return codedFailure(s.Failures[0])
-}
-
-func codedFailure(f *fleetv1.Failure) error {
-	code, ok := diag.Lookup(f.Code)
-	if !ok {
-		code = diag.Internal
-	}
-	return code.New(f.Where, nil, "%s", f.Why).WithFix(f.Fix...)
+	return wire.Error(s.Failures[0])
 }
 
 // shower prints progress in the form that fits where it goes.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -40,7 +41,7 @@ func NewClient(name string, control grpc.ClientConnInterface) *Client {
 }
 
 func (c *Client) fail(ctx context.Context, err error) error {
-	return CallError(ctx, err, "connector "+c.name, diag.ConnectorDied)
+	return wire.Call(ctx, err, "connector "+c.name, diag.ConnectorDied)
 }
 
 // ask makes one unary call.

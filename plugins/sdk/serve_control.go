@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -19,34 +20,34 @@ func call[C, Q, A any](ctx context.Context, side func() (C, error), method func(
 	c, err := side()
 	if err != nil {
 		var none A
-		return none, StatusError(err)
+		return none, wire.Status(err)
 	}
 	a, err := method(c, ctx, req)
-	return a, StatusError(err)
+	return a, wire.Status(err)
 }
 
 // pages runs one method that answers in pages.
 func pages[C, Q, A any](side func() (C, error), method func(C, context.Context, Q, func(*A) error) error, req Q, to grpc.ServerStreamingServer[A]) error {
 	c, err := side()
 	if err != nil {
-		return StatusError(err)
+		return wire.Status(err)
 	}
-	return StatusError(method(c, to.Context(), req, to.Send))
+	return wire.Status(method(c, to.Context(), req, to.Send))
 }
 
 func (c *control) Describe(ctx context.Context, _ *connectorv1.DescribeRequest) (*connectorv1.DescribeResponse, error) {
 	a, err := c.server.describer().Describe(ctx)
-	return a, StatusError(err)
+	return a, wire.Status(err)
 }
 
 func (c *control) Open(ctx context.Context, req *connectorv1.OpenRequest) (*connectorv1.OpenResponse, error) {
 	side, socket, err := c.server.take(req.Role)
 	if err != nil {
-		return nil, StatusError(err)
+		return nil, wire.Status(err)
 	}
 	a, err := side.Open(ctx, req)
 	if err != nil {
-		return nil, StatusError(err)
+		return nil, wire.Status(err)
 	}
 	return &connectorv1.OpenResponse{
 		RowsSocket: socket, ServerVersion: a.ServerVersion, Display: a.Display, Identity: a.Identity,

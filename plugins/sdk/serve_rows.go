@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
@@ -39,17 +40,17 @@ func sender(to grpc.ServerStream) func(*Frame) error {
 func (r *rows) ReadChunks(req *connectorv1.ReadChunksRequest, to grpc.ServerStreamingServer[rowv1.Frame]) error {
 	s, err := r.server.asSource()
 	if err != nil {
-		return StatusError(err)
+		return wire.Status(err)
 	}
-	return StatusError(s.ReadChunks(to.Context(), req, sender(to)))
+	return wire.Status(s.ReadChunks(to.Context(), req, sender(to)))
 }
 
 func (r *rows) Reread(req *connectorv1.RereadRequest, to grpc.ServerStreamingServer[rowv1.Frame]) error {
 	s, err := r.server.asSource()
 	if err != nil {
-		return StatusError(err)
+		return wire.Status(err)
 	}
-	return StatusError(s.Reread(to.Context(), req, sender(to)))
+	return wire.Status(s.Reread(to.Context(), req, sender(to)))
 }
 
 // Stream hands acks to the source while it emits. The receiving goroutine ends with the handler, because gRPC
@@ -57,20 +58,20 @@ func (r *rows) Reread(req *connectorv1.RereadRequest, to grpc.ServerStreamingSer
 func (r *rows) Stream(both grpc.BidiStreamingServer[connectorv1.StreamRequest, rowv1.Frame]) error {
 	s, err := r.server.asSource()
 	if err != nil {
-		return StatusError(err)
+		return wire.Status(err)
 	}
 	first, err := both.Recv()
 	if err != nil {
 		return err
 	}
 	if first.GetStart() == nil {
-		return StatusError(diag.Internal.New("connector "+r.server.name, nil, "a stream began without start"))
+		return wire.Status(diag.Internal.New("connector "+r.server.name, nil, "a stream began without start"))
 	}
 	ctx, cancel := context.WithCancel(both.Context())
 	defer cancel()
 	acks := make(chan []byte)
 	r.server.readers.Go(func() { forwardAcks(ctx, both, acks) })
-	return StatusError(s.Stream(ctx, first.GetStart(), acks, sender(both)))
+	return wire.Status(s.Stream(ctx, first.GetStart(), acks, sender(both)))
 }
 
 func forwardAcks(ctx context.Context, from grpc.BidiStreamingServer[connectorv1.StreamRequest, rowv1.Frame], to chan<- []byte) {
@@ -90,11 +91,11 @@ func forwardAcks(ctx context.Context, from grpc.BidiStreamingServer[connectorv1.
 func (r *rows) WriteChunks(from grpc.ClientStreamingServer[rowv1.Frame, connectorv1.WriteChunksResponse]) error {
 	s, err := r.server.asSink()
 	if err != nil {
-		return StatusError(err)
+		return wire.Status(err)
 	}
 	resp, err := s.WriteChunks(from.Context(), receiver(from))
 	if err != nil {
-		return StatusError(err)
+		return wire.Status(err)
 	}
 	return from.SendAndClose(resp)
 }
@@ -102,7 +103,7 @@ func (r *rows) WriteChunks(from grpc.ClientStreamingServer[rowv1.Frame, connecto
 func (r *rows) Apply(both grpc.BidiStreamingServer[rowv1.Frame, connectorv1.ApplyResponse]) error {
 	s, err := r.server.asSink()
 	if err != nil {
-		return StatusError(err)
+		return wire.Status(err)
 	}
-	return StatusError(s.Apply(both.Context(), receiver(both), both.Send))
+	return wire.Status(s.Apply(both.Context(), receiver(both), both.Send))
 }

@@ -1,4 +1,6 @@
-package sdk
+// Package wire carries coded errors between processes: as a Failure in messages, as the details of a gRPC status.
+// Code, where, why and fix arrive as they were sent; secrets in URLs are taken out before.
+package wire
 
 import (
 	"context"
@@ -26,9 +28,9 @@ var classes = map[diag.Class]fleetv1.FailureClass{
 	diag.BadUsage: fleetv1.FailureClass_FAILURE_CLASS_FATAL,
 }
 
-// FailureOf turns an error into what travels: code, where, why, fix. An error without a code becomes
+// Failure turns an error into what travels: code, where, why, fix. An error without a code becomes
 // Internal, a cancellation CallCancelled. nil stays nil.
-func FailureOf(err error) *fleetv1.Failure {
+func Failure(err error) *fleetv1.Failure {
 	if err == nil {
 		return nil
 	}
@@ -46,12 +48,12 @@ func FailureOf(err error) *fleetv1.Failure {
 	}
 	return &fleetv1.Failure{
 		Code: e.Code.ID, Where: telemetry.Redact(e.Where), Why: shorten(telemetry.Redact(why)),
-		Fix: e.Fixes, Class: classes[e.Code.Class],
+		Fix: e.Fix(), Class: classes[e.Code.Class],
 	}
 }
 
-// FailureError is the way back: a *diag.Error with the same code and fixes. nil stays nil.
-func FailureError(f *fleetv1.Failure) error {
+// Error is the way back: a *diag.Error with the same code and fixes. nil stays nil.
+func Error(f *fleetv1.Failure) error {
 	if f == nil {
 		return nil
 	}
@@ -63,8 +65,8 @@ func FailureError(f *fleetv1.Failure) error {
 	return &diag.Error{Code: code, Where: f.Where, Why: f.Why, Fixes: f.Fix}
 }
 
-// StatusError makes the error a gRPC handler returns: a status whose details are the Failure.
-func StatusError(err error) error {
+// Status makes the error a gRPC handler returns: a status whose details are the Failure.
+func Status(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -72,7 +74,7 @@ func StatusError(err error) error {
 	if cancelled(err) && diag.Find(err) == nil {
 		code = codes.Canceled
 	}
-	f := FailureOf(err)
+	f := Failure(err)
 	st, detailErr := status.New(code, f.Code+": "+f.Why).WithDetails(f)
 	if detailErr != nil {
 		return status.Error(code, f.Code+": "+f.Why)
@@ -80,9 +82,9 @@ func StatusError(err error) error {
 	return st.Err()
 }
 
-// CallError turns what a gRPC call returned into a coded error. A peer that vanished gives gone, so that callers
+// Call turns what a gRPC call returned into a coded error. A peer that vanished gives gone, so that callers
 // of a connector and callers of an agent hear who it was. io.EOF and the context's own end pass unchanged.
-func CallError(ctx context.Context, err error, where string, gone diag.Code) error {
+func Call(ctx context.Context, err error, where string, gone diag.Code) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
@@ -95,7 +97,7 @@ func CallError(ctx context.Context, err error, where string, gone diag.Code) err
 	}
 	for _, d := range st.Details() {
 		if f, ok := d.(*fleetv1.Failure); ok {
-			return FailureError(f)
+			return Error(f)
 		}
 	}
 	switch st.Code() {
