@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/droverdb/drover/coordinator/fleet"
+	"github.com/droverdb/drover/coordinator/plan"
+	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
+	"github.com/droverdb/drover/internal/fault"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// loaded takes the result of a load task.
+func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
+	p.run.inFlight--
+	for _, id := range ids {
+		p.chunk(id).inFlight = false
+	}
+	if f := m.Result.Failure; f != nil {
+		p.loadFailed(ids, f)
+		return
+	}
+	p.waiting = ""
+	var changes []store.Change
+	gate := &fleetv1.Written{}
+	for _, r := range m.Result.GetLoad().GetResults() {
+		c := p.chunk(r.Chunk)
+		if c == nil || c.Written {
+			continue
+		}
+		c.Written, c.result, c.Result = true, r, store.Wire(r)
+		changes = append(changes, store.PutChunk(p.name, r.Chunk, c.Chunk))
+		if p.follow() && !plan.Unit(p.tables[c.row.Table].row) {
+			gate.Chunks = append(gate.Chunks, &fleetv1.GateChunk{Chunk: r.Chunk, Keys: c.row.Keys, Written: true, Coverage: r.Coverage})
+		}
+	}
+	for _, id := range ids {
+		if !p.chunk(id).Written {
+			p.stop = diag.Internal.New("load", nil, "an agent reported a load without the result of chunk %x", id)
+			return
+		}
+	}
+	if err := fault.Point("coordinator.before-finish"); err != nil {
+		p.stop = err
+		return
+	}
+	p.keep(changes)
+	if err := fault.Point("coordinator.after-finish"); err != nil {
+		p.stop = err
+		return
+	}
+	if len(gate.Chunks) > 0 {
+		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Written{Written: gate}})
+	}
+	for _, id := range ids {
+		if t := p.tables[plan.TableOf(id)]; t.complete() && !t.Loaded {
+			p.tableLoaded(t)
+		}
+	}
+}
+
+func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
+	p.note("warn", f.Code+" "+f.Where+": "+f.Why)
+	if f.Class == fleetv1.FailureClass_FAILURE_CLASS_FATAL {
+		p.stop = wire.Error(f)
+		return
+	}
+	for _, id := range ids {
+		c, t := p.chunk(id), p.tables[plan.TableOf(id)]
+		c.alone = true
+		c.notUntil = time.Now().Add(min(time.Duration(c.Attempts)*200*time.Millisecond, 10*time.Second))
+		if f.Class == fleetv1.FailureClass_FAILURE_CLASS_HOLD && len(ids) == 1 {
+			t.failure = f
+		}
+	}
+	if f.Code == diag.NoAgent.ID { // the agent is gone, and its snapshot with it
+		p.stop = wire.Error(f)
+	}
+}
+
+// tableLoaded runs once all chunks of a table are written.
+func (p *Pipeline) tableLoaded(t *table) {
+	t.Loaded = true
+	if p.follow() && plan.Unit(t.row) {
+		t.Coverage = store.Wire(p.run.coverage)
+	}
+	var changes []store.Change
+	if !p.follow() {
+		changes = p.coalesce(t)
+	} else if !plan.Unit(t.row) {
+		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Loaded{Loaded: &fleetv1.TablesLoaded{Tables: []uint32{t.Index}}}})
+	}
+	p.keep(append(changes, store.PutTable(p.name, t.Table)))
+}
+
+// coalesce replaces the chunks of a finished table by their sum.
+func (p *Pipeline) coalesce(t *table) []store.Change {
+	var changes []store.Change
+	for id, c := range t.chunks {
+		t.Rows, t.Bytes = t.Rows+c.result.GetRows(), t.Bytes+c.result.GetBytes()
+		t.Sum = plan.AddSum(t.Sum, c.result.GetRowSum())
+		changes = append(changes, store.DropChunk(p.name, id))
+	}
+	t.chunks = map[uint64]*chunk{}
+	return changes
+}
+
+// keep saves from within a handler: a failure ends the attempt.
+func (p *Pipeline) keep(changes []store.Change) {
+	ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	if err := p.save(ctx, changes...); err != nil {
+		p.stop = err
+	}
+}

@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"context"
+
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// schema makes tables; with changes to come, their keys too.
+func (p *Pipeline) schema(ctx context.Context) error {
+	if p.state.Finished || p.state.Loaded && p.state.StepsDone > 0 {
+		return nil
+	}
+	if err := p.enter(ctx, controlv1.Phase_PHASE_SCHEMA); err != nil {
+		return err
+	}
+	phases := []connectorv1.Phase{connectorv1.Phase_PHASE_TABLES}
+	if p.follow() {
+		phases = append(phases, connectorv1.Phase_PHASE_KEYS)
+	}
+	if err := p.steps(ctx, phases); err != nil {
+		return err
+	}
+	if p.spec.WhenNotEmpty == "truncate" && p.state.Phase < controlv1.Phase_PHASE_LOAD {
+		return p.resetAt(ctx, p.catalog.Tables, nil)
+	}
+	return nil
+}
+
+// steps runs schema steps; the target remembers which are done.
+func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error {
+	if !p.spec.Schema {
+		return nil
+	}
+	for _, phase := range phases {
+		var steps []*connectorv1.SchemaStep
+		for _, s := range p.catalog.Steps {
+			if s.Phase == phase {
+				steps = append(steps, s)
+			}
+		}
+		if len(steps) == 0 {
+			continue
+		}
+		done := p.stepsBefore(phase)
+		var problems []*connectorv1.Problem
+		seen := map[uint32]bool{}
+		hear := func(s *connectorv1.ApplySchemaResponse) {
+			if seen[s.Step] {
+				return
+			}
+			seen[s.Step] = true
+			if s.Problem != nil {
+				problems = append(problems, s.Problem)
+			} else {
+				done++
+			}
+			p.state.StepsDone = max(p.state.StepsDone, done)
+		}
+		r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Schema{Schema: &connectorv1.ApplySchemaRequest{
+			Pipeline: p.name, Epoch: p.state.Epoch, Steps: steps, Parallel: max(p.spec.Parallel, 2)}}}), func(e *fleetv1.Event) {
+			if s := e.GetSchemaStep(); s != nil {
+				hear(s)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for _, s := range r.GetSchema().GetSteps() {
+			hear(s)
+		}
+		if err := problemError(problems); err != nil {
+			return err
+		}
+	}
+	return p.save(ctx)
+}
+
+func (p *Pipeline) stepsBefore(phase connectorv1.Phase) int {
+	n := 0
+	for _, s := range p.catalog.Steps {
+		if s.Phase < phase {
+			n++
+		}
+	}
+	return n
+}
