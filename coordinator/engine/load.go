@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
