@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -76,7 +77,7 @@ func (a *Agent) Cancel(c *fleetv1.Cancel) {
 // guarded runs a task; a panic is that task's failure, not the agent's end.
 func (a *Agent) guarded(ctx context.Context, r *running) (result *fleetv1.Result) {
 	began := time.Now()
-	name := fmt.Sprintf("%T", r.task.Work)
+	name := "task." + strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%T", r.task.Work), "*fleetv1.Task_"), "_"))
 	defer func() {
 		if p := recover(); p != nil {
 			a.log.Error("a task panicked", "task", r.task.Id, "panic", p, "stack", string(debug.Stack()))

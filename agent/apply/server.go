@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -15,6 +16,7 @@ import (
 	"github.com/droverdb/drover/agent/transfer"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
+	"github.com/droverdb/drover/internal/telemetry"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -125,6 +127,7 @@ func (s *Server) Apply(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.Apply
 	if err := r.begin(); err != nil {
 		return err
 	}
+	defer r.setTrace(nil)
 	return wire.Status(sink.Apply(st.Context(), r.next, func(a *connectorv1.ApplyResponse) error {
 		return r.locked(func() error {
 			return st.Send(&transferv1.ApplyResponse{Kind: &transferv1.ApplyResponse_Response{Response: a}})
@@ -140,6 +143,8 @@ type receiver struct {
 	last   int64
 
 	mu sync.Mutex // one sender at a time
+	// span is of a traced round that arrives.
+	span trace.Span
 }
 
 func (r *receiver) locked(send func() error) error {
@@ -167,5 +172,30 @@ func (r *receiver) next() (*sdk.Frame, error) {
 		return nil, err
 	}
 	r.last = int64(f.Payload.Len())
+	r.trace(f)
 	return f, nil
+}
+
+// trace shows how long a traced round takes to arrive, and hands its trace on. A pending next may outlive the call.
+func (r *receiver) trace(f *sdk.Frame) {
+	begin, end := f.Header.GetRoundBegin(), f.Header.GetRoundEnd()
+	if begin != nil && f.Header.Traceparent != "" {
+		ctx, span := telemetry.Tracer().Start(telemetry.Extract(r.stream.Context(), f.Header.Traceparent), "transfer.receive",
+			trace.WithLinks(trace.LinkFromContext(r.stream.Context())))
+		f.Header.Traceparent = telemetry.Inject(ctx)
+		r.setTrace(span)
+	}
+	if end != nil && !end.Open {
+		r.setTrace(nil)
+	}
+}
+
+// setTrace ends the span of the round before.
+func (r *receiver) setTrace(span trace.Span) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.span != nil {
+		r.span.End()
+	}
+	r.span = span
 }

@@ -46,8 +46,9 @@ type sent struct {
 	position                         []byte
 	first, newest                    int64
 	rounds, txns, changes, discarded int64
-	// span is the trace of a sampled round; nil for the others.
-	span trace.Span
+	// span and trace are of a traced round; nil and empty for the others.
+	span  trace.Span
+	trace string
 }
 
 // busy reports whether rows or a token are on their way to the target.

@@ -94,7 +94,7 @@ func (s *Stream) releaseRound(it *item) error {
 	last := !it.end.Open
 	switch {
 	case live || f.half && last:
-		s.sample(it.frames[0])
+		s.releaseTrace(it.frames[0])
 		it.begin.Piece = f.pieces
 		f.pieces++
 		f.half = !last

@@ -4,6 +4,9 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/droverdb/drover/internal/telemetry"
 	"github.com/droverdb/drover/plugins/sdk"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -13,7 +16,8 @@ import (
 type stats struct {
 	rounds, txns, changes, discarded int64
 	sourceMicros, retained           int64
-	sampled                          time.Time
+	// trace is that of the last traced round that was committed.
+	trace string
 }
 
 func (c *stats) applied(x sent) {
@@ -24,22 +28,49 @@ func (c *stats) applied(x sent) {
 	if x.newest > 0 {
 		c.sourceMicros = x.newest
 	}
+	if x.trace != "" {
+		c.trace = x.trace
+	}
 }
 
-// sample starts a trace of a round about once a second: from here to the commit, through every process on the way. mu is held.
-func (s *Stream) sample(begin *sdk.Frame) {
-	f := &s.feed
-	if f.cur.span != nil || time.Since(s.stats.sampled) < sampleEvery {
+// Traces of rounds begin in the source's connector, for about one round a second. Here a round is held by the gate,
+// then on its way to the commit; both are spans of that trace.
+
+// holdTrace begins the span of a traced round that the gate holds. mu is held.
+func (s *Stream) holdTrace(f *sdk.Frame) {
+	if f.Header.Traceparent == "" || s.queue.open == nil || f.Header.GetRoundBegin() == nil {
 		return
 	}
-	s.stats.sampled = time.Now()
-	ctx, span := telemetry.Tracer().Start(s.trace, "round")
-	f.cur.span, begin.Header.Traceparent = span, telemetry.Inject(ctx)
+	ctx := telemetry.Extract(s.trace, f.Header.Traceparent)
+	_, s.queue.open.hold = telemetry.Tracer().Start(ctx, "gate.hold", s.traceOptions()...)
+}
+
+// releaseTrace begins the span of a round that is released, and hands the trace on. mu is held.
+func (s *Stream) releaseTrace(begin *sdk.Frame) {
+	f := &s.feed
+	if begin.Header.Traceparent == "" || f.cur.span != nil {
+		return
+	}
+	ctx, span := telemetry.Tracer().Start(telemetry.Extract(s.trace, begin.Header.Traceparent), "round", s.traceOptions()...)
+	begin.Header.Traceparent = telemetry.Inject(ctx)
+	f.cur.span, f.cur.trace = span, begin.Header.Traceparent
+}
+
+func (s *Stream) traceOptions() []trace.SpanStartOption {
+	return []trace.SpanStartOption{trace.WithLinks(trace.LinkFromContext(s.trace)),
+		trace.WithAttributes(attribute.String("drover.pipeline", s.task.Pipeline))}
 }
 
 func (x *sent) endTrace() {
 	if x.span != nil {
+		x.span.SetAttributes(attribute.Int64("drover.changes", x.changes), attribute.Int64("drover.dropped", x.discarded))
 		x.span.End()
+	}
+}
+
+func (it *item) endHold() {
+	if it.hold != nil {
+		it.hold.End()
 	}
 }
 
@@ -58,6 +89,7 @@ func (s *Stream) Progress() *fleetv1.StreamProgress {
 	p.HeldBytes = s.queue.bytes
 	p.OverlappingChunks = int32(s.gate.Overlapping())
 	p.RetainedLogBytes = s.stats.retained
+	p.Traceparent = s.stats.trace
 	p.PassedTables = append(p.PassedTables, s.gate.Passed()...)
 	if at := s.oldest(); at > 0 {
 		p.LagMicros = max(0, time.Now().UnixMicro()-at)

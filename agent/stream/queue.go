@@ -3,6 +3,8 @@ package stream
 import (
 	"context"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
@@ -25,6 +27,8 @@ type item struct {
 	end    *rowv1.RoundEnd
 	idle   *rowv1.Idle
 	bytes  int64
+	// hold is the span of a traced round that waits here; nil for the others.
+	hold trace.Span
 }
 
 // last is the position of the last transaction of the item's round.
@@ -45,6 +49,7 @@ func (s *Stream) receive(ctx context.Context, f *sdk.Frame) error {
 		f.Free()
 		return err
 	}
+	s.holdTrace(f)
 	s.mu.Unlock()
 	s.work.ring()
 	for !s.hasRoom() {
@@ -144,12 +149,14 @@ func (q *queue) pop() *item {
 	q.items = q.items[1:]
 	q.bytes -= it.bytes
 	q.complete--
+	it.endHold()
 	return it
 }
 
 func (q *queue) free() {
 	for _, it := range q.items {
 		freeAll(it.frames)
+		it.endHold()
 	}
 	*q = queue{}
 }

@@ -25,11 +25,9 @@ const (
 	defaultGrace  = 10 * time.Second
 	// idleEvery bounds how often a token is written for the position alone.
 	idleEvery = time.Second
-	// sampleEvery bounds how often a round is traced.
-	sampleEvery = time.Second
-	pollFast    = 20 * time.Millisecond
-	pollSlow    = 500 * time.Millisecond
-	pollIdle    = 5 * time.Second
+	pollFast  = 20 * time.Millisecond
+	pollSlow  = 500 * time.Millisecond
+	pollIdle  = 5 * time.Second
 )
 
 // Task is what a stream needs. Source and Sink are open already; the sink may be on another agent.
@@ -64,7 +62,7 @@ type Stream struct {
 	// Bells wake one waiter each; ringing never blocks.
 	space, work, poll, commit bell
 	acks                      chan []byte
-	// trace is what sampled rounds belong to.
+	// trace is the call that traces of rounds are linked to.
 	trace context.Context
 }
 

@@ -3,11 +3,15 @@ package engine
 import (
 	"context"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
+	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
@@ -33,7 +37,10 @@ func (p *Pipeline) startStream(ctx context.Context) error {
 	}
 	task := &fleetv1.Task{Epoch: p.state.Epoch, Source: p.source(), Sink: p.sink(), Work: &fleetv1.Task_Stream{Stream: work}}
 	p.route(task)
+	traced, span := telemetry.Tracer().Start(ctx, "coordinator.grant", trace.WithAttributes(attribute.String("drover.pipeline", p.name)))
+	task.Traceparent = telemetry.Inject(traced)
 	id, err := p.assign(p.run.reader, task, p.hearStream)
+	span.End() // the stream lasts; its rounds are traces of their own
 	if err != nil {
 		return err
 	}
@@ -81,6 +88,7 @@ func (p *Pipeline) hearStream(m fleet.Message) {
 	case m.Event.GetStreamStarted() != nil:
 		p.run.streaming = true
 	case m.Tick.GetStream() != nil:
+		p.traceProgress(m.Tick.Stream)
 		p.run.progress = m.Tick.Stream
 		p.passed(m.Tick.Stream.PassedTables)
 	case m.Reply != nil:
@@ -98,6 +106,17 @@ func (p *Pipeline) hearStream(m fleet.Message) {
 			p.stop = diag.ConnLost.New("stream", nil, "the stream ended")
 		}
 	}
+}
+
+// traceProgress notes in a traced round's trace that the coordinator has heard of its commit: the last link of the
+// chain target, ack, coordinator (Invariant 7).
+func (p *Pipeline) traceProgress(s *fleetv1.StreamProgress) {
+	if s.Traceparent == "" || s.Traceparent == p.run.progress.GetTraceparent() {
+		return
+	}
+	_, span := telemetry.Tracer().Start(telemetry.Extract(context.Background(), s.Traceparent), "coordinator.progress",
+		trace.WithAttributes(attribute.String("drover.pipeline", p.name), attribute.Int64("drover.lag_micros", s.LagMicros)))
+	span.End()
 }
 
 // passed forgets the chunks of tables whose overlap the stream has left behind.

@@ -59,7 +59,7 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	e := &env{out: os.Stdout, err: os.Stderr, in: os.Stdin}
-	flush, err := telemetry.Setup(ctx, "drover")
+	flush, err := telemetry.Setup(ctx, service(args))
 	if err != nil {
 		return e.exit(diag.Usage.New("environment", err, "telemetry is misconfigured"))
 	}
@@ -73,6 +73,14 @@ func Main(args []string) int {
 	root := e.root()
 	root.SetArgs(args)
 	return e.exit(root.ExecuteContext(ctx))
+}
+
+// service names this process in traces and metrics by its role.
+func service(args []string) string {
+	if len(args) > 1 && args[1] == "run" {
+		return "drover-" + args[0]
+	}
+	return "drover"
 }
 
 func (e *env) root() *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -105,6 +106,7 @@ func startTraces(ctx context.Context, res *resource.Resource) (func(context.Cont
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
 	otel.SetTracerProvider(provider)
+	tracing.Store(true)
 	return provider.Shutdown, nil
 }
 
@@ -115,8 +117,17 @@ func startMetrics(ctx context.Context, res *resource.Resource) (func(context.Con
 	}
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)), sdkmetric.WithResource(res))
 	otel.SetMeterProvider(provider)
+	measuring.Store(true)
 	return provider.Shutdown, nil
 }
+
+var tracing, measuring atomic.Bool
+
+// Tracing reports whether Setup started an exporter of traces. What costs something for every message or row asks first.
+func Tracing() bool { return tracing.Load() }
+
+// On reports whether Setup started an exporter of anything.
+func On() bool { return tracing.Load() || measuring.Load() }
 
 // Tracer is Drover's tracer; it does nothing unless Setup found an endpoint.
 func Tracer() trace.Tracer { return otel.Tracer(scope) }

@@ -18,7 +18,9 @@ const Dialect = "postgres"
 // configSchema describes Open.options; everything else about a connection is in its URL.
 const configSchema = `{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","additionalProperties":false,` +
 	`"properties":{"lane":{"type":"string","enum":["native","arrow"],"default":"native",` +
-	`"description":"encoding of row payloads: PostgreSQL's own, or Arrow"}}}`
+	`"description":"encoding of row payloads: PostgreSQL's own, or Arrow"},` +
+	`"heartbeat":{"type":"string","default":"10s",` +
+	`"description":"how often a message in the log keeps the slot of a quiet database moving, such as 10s or 1m"}}}`
 
 func describe() *connectorv1.DescribeResponse {
 	version := "devel"

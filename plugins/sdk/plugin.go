@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -51,15 +52,18 @@ func (g *glue) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.
 
 // ServerOptions are those of every gRPC server that carries frames.
 func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
+	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(Codec{}),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
 		grpc.ReadBufferSize(ioBuffer), grpc.WriteBufferSize(ioBuffer),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 20 * time.Second}),
-		grpc.StatsHandler(otelgrpc.NewServerHandler()),
 	}
+	if telemetry.On() { // else it would cost something for every message
+		options = append(options, grpc.StatsHandler(otelgrpc.NewServerHandler()))
+	}
+	return options
 }
 
 // DialOptions are those of every gRPC connection that carries frames; credentials come from the caller.
@@ -72,9 +76,12 @@ func DialOptions() []grpc.DialOption {
 
 // linkOptions notice a peer that is stopped (without them ending it could block for ever) and never drop an idle link.
 func linkOptions() []grpc.DialOption {
-	return []grpc.DialOption{
+	options := []grpc.DialOption{
 		grpc.WithIdleTimeout(0),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true}),
-		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
 	}
+	if telemetry.On() {
+		options = append(options, grpc.WithStatsHandler(otelgrpc.NewClientHandler()))
+	}
+	return options
 }

@@ -71,7 +71,9 @@ func (r *rows) Stream(both grpc.BidiStreamingServer[connectorv1.StreamRequest, r
 	defer cancel()
 	acks := make(chan []byte)
 	r.server.readers.Go(func() { forwardAcks(ctx, both, acks) })
-	return wire.Status(s.Stream(ctx, first.GetStart(), acks, sender(both)))
+	emit, end := traced(ctx, sender(both))
+	defer end()
+	return wire.Status(s.Stream(ctx, first.GetStart(), acks, emit))
 }
 
 func forwardAcks(ctx context.Context, from grpc.BidiStreamingServer[connectorv1.StreamRequest, rowv1.Frame], to chan<- []byte) {
@@ -93,7 +95,9 @@ func (r *rows) WriteChunks(from grpc.ClientStreamingServer[rowv1.Frame, connecto
 	if err != nil {
 		return wire.Status(err)
 	}
-	resp, err := s.WriteChunks(from.Context(), receiver(from))
+	next, end := tracedWrite(from.Context(), receiver(from))
+	defer end()
+	resp, err := s.WriteChunks(from.Context(), next)
 	if err != nil {
 		return wire.Status(err)
 	}
@@ -105,5 +109,7 @@ func (r *rows) Apply(both grpc.BidiStreamingServer[rowv1.Frame, connectorv1.Appl
 	if err != nil {
 		return wire.Status(err)
 	}
-	return wire.Status(s.Apply(both.Context(), receiver(both), both.Send))
+	next, respond, end := tracedApply(both.Context(), receiver(both), both.Send)
+	defer end()
+	return wire.Status(s.Apply(both.Context(), next, respond))
 }

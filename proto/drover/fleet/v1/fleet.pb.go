@@ -2804,7 +2804,9 @@ type StreamProgress struct {
 	OverlappingChunks int32 `protobuf:"varint,11,opt,name=overlapping_chunks,json=overlappingChunks,proto3" json:"overlapping_chunks,omitempty"`
 	RetainedLogBytes  int64 `protobuf:"varint,12,opt,name=retained_log_bytes,json=retainedLogBytes,proto3" json:"retained_log_bytes,omitempty"`
 	// Tables whose last overlap has passed: their chunks can be forgotten.
-	PassedTables  []uint32 `protobuf:"varint,13,rep,packed,name=passed_tables,json=passedTables,proto3" json:"passed_tables,omitempty"`
+	PassedTables []uint32 `protobuf:"varint,13,rep,packed,name=passed_tables,json=passedTables,proto3" json:"passed_tables,omitempty"`
+	// Trace of the last traced round that was committed.
+	Traceparent   string `protobuf:"bytes,14,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2928,6 +2930,13 @@ func (x *StreamProgress) GetPassedTables() []uint32 {
 		return x.PassedTables
 	}
 	return nil
+}
+
+func (x *StreamProgress) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 var File_drover_fleet_v1_fleet_proto protoreflect.FileDescriptor
@@ -3126,7 +3135,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x127\n" +
-	"\x06stream\x18\x05 \x01(\v2\x1f.drover.fleet.v1.StreamProgressR\x06stream\"\xd7\x03\n" +
+	"\x06stream\x18\x05 \x01(\v2\x1f.drover.fleet.v1.StreamProgressR\x06stream\"\xf9\x03\n" +
 	"\x0eStreamProgress\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\fR\aapplied\x12+\n" +
 	"\x11applied_printable\x18\x02 \x01(\tR\x10appliedPrintable\x12\x1a\n" +
@@ -3143,7 +3152,8 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	" \x01(\x03R\theldBytes\x12-\n" +
 	"\x12overlapping_chunks\x18\v \x01(\x05R\x11overlappingChunks\x12,\n" +
 	"\x12retained_log_bytes\x18\f \x01(\x03R\x10retainedLogBytes\x12#\n" +
-	"\rpassed_tables\x18\r \x03(\rR\fpassedTables*\x91\x01\n" +
+	"\rpassed_tables\x18\r \x03(\rR\fpassedTables\x12 \n" +
+	"\vtraceparent\x18\x0e \x01(\tR\vtraceparent*\x91\x01\n" +
 	"\fFailureClass\x12\x1d\n" +
 	"\x19FAILURE_CLASS_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13FAILURE_CLASS_RETRY\x10\x01\x12\x18\n" +
