@@ -36,7 +36,7 @@ var (
 	StepFailed    = register(Code{"E4002", "a schema step failed at the target", "The statement was refused; other steps went on.", "Correct what the message names, then run the same command again.", Hold})
 	NothingToCopy = register(Code{"E4003", "a table pattern matches nothing", "A pattern without a match is most often a typing error.", "Correct the pattern; `drover explain tables` shows the syntax.", BadUsage})
 	NotCarried    = register(Code{"W4004", "an object is not carried over", "It is listed so that nothing is left out in silence.", "Do what the line says, by hand.", Hold})
-	NoKey         = register(Code{"W4005", "a table has no key", "Its changes are matched by whole row, one at a time, and its load is gated as one unit.", "Add a primary key if you can.", Hold})
+	NoKey         = register(Code{"W4005", "a table has no key", "Its changes are matched by whole row, which reads the whole table at the target for every round that deletes or updates, and its load is gated as one unit.", "Add a primary key if you can.", Hold})
 	Differs       = register(Code{"E4006", "a table differs between source and target", "Counts or row sums are not equal.", "Copy the table again into an empty one; look for writers at the target.", Hold})
 	MissingObject = register(Code{"E4007", "something the schema needs is missing at the target", "An extension, role, tablespace or collation of the source does not exist there.", "Install or create it at the target, then run the same command again.", Fatal})
 

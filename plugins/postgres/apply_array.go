@@ -68,5 +68,10 @@ func (c *applyColumn) appendImages(dst []byte, e *apply.Effect, col int, images 
 	return dst, nil
 }
 
-// bytesParam is int8 in binary form.
+// appendSizedInt8 writes an element of an array of int8.
+func appendSizedInt8(dst []byte, n int64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(dst, 8), uint64(n))
+}
+
+// int8Param is int8 in binary form.
 func int8Param(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }

@@ -9,8 +9,8 @@ import (
 // whole round with its COMMIT can be sent in one piece: what follows a failed statement is not executed.
 const guard = " RETURNING 1) SELECT 1 / (count(*) = %s)::int FROM n"
 
-// source writes the derived table s that holds what was sent: columns c<i> in the target's types.
-func (a *applyTable) source(cols []int, ordinal bool) string {
+// source writes the derived table s that holds what was sent: columns c<i> in the target's types, then those of extra.
+func (a *applyTable) source(cols []int, ordinal bool, extra ...string) string {
 	var params, names, out []string
 	for n, i := range cols {
 		c := &a.columns[i]
@@ -21,6 +21,10 @@ func (a *applyTable) source(cols []int, ordinal bool) string {
 			expr += "::" + c.resolved
 		}
 		out = append(out, fmt.Sprintf("%s AS c%d", expr, i))
+	}
+	for n, name := range extra {
+		params = append(params, fmt.Sprintf("$%d", len(cols)+n+1))
+		names, out = append(names, name), append(out, "u."+name)
 	}
 	with := ""
 	if ordinal {
@@ -58,7 +62,7 @@ func (a *applyTable) matchKey() string {
 }
 
 func (a *applyTable) deleteSQL() string {
-	return "DELETE FROM " + targetName(a.table) + " AS t USING " + a.source(a.keyColumns(), false) + " WHERE " + a.matchKey()
+	return "DELETE FROM " + a.from + " AS t USING " + a.source(a.keyColumns(), false) + " WHERE " + a.matchKey()
 }
 
 // updateSQL sets cols; the last parameter is the number of rows.
@@ -71,9 +75,9 @@ func (a *applyTable) updateSQL(cols []int) string {
 	}
 	if len(set) == 0 { // nothing but the key: only see that the rows are there
 		return fmt.Sprintf("WITH n AS (SELECT FROM %s AS t JOIN %s ON %s) SELECT 1 / (count(*) = $%d)::int FROM n",
-			targetName(a.table), a.source(cols, false), a.matchKey(), len(cols)+1)
+			a.from, a.source(cols, false), a.matchKey(), len(cols)+1)
 	}
-	return "WITH n AS (UPDATE " + targetName(a.table) + " AS t SET " + strings.Join(set, ", ") + " FROM " + a.source(cols, false) +
+	return "WITH n AS (UPDATE " + a.from + " AS t SET " + strings.Join(set, ", ") + " FROM " + a.source(cols, false) +
 		" WHERE " + a.matchKey() + fmt.Sprintf(guard, fmt.Sprintf("$%d", len(cols)+1))
 }
 
@@ -97,23 +101,5 @@ func (a *applyTable) fetchSQL() string {
 		values = append(values, "t."+ident(c.name))
 	}
 	return "SELECT s.ord, " + strings.Join(values, ", ") + " FROM " + a.source(a.keyColumns(), true) +
-		" JOIN " + targetName(a.table) + " AS t ON " + a.matchKey()
-}
-
-// deleteRowSQL removes at most $last rows that are equal in every bit (*= compares images: it needs no operator
-// of the types and treats NULLs as equal). Physical places tell equal rows apart.
-func (a *applyTable) deleteRowSQL() string {
-	var left, right []string
-	for i, c := range a.columns {
-		left = append(left, "t."+ident(c.name))
-		p := fmt.Sprintf("$%d", i+1)
-		if c.cast {
-			p += "::" + c.resolved
-		}
-		right = append(right, p)
-	}
-	name, limit := targetName(a.table), fmt.Sprintf("$%d", len(a.columns)+1)
-	return "WITH n AS (DELETE FROM " + name + " WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM " + name + " AS t WHERE ROW(" +
-		strings.Join(left, ", ") + ")::record *= ROW(" + strings.Join(right, ", ") + ")::record LIMIT " + limit + "))" +
-		fmt.Sprintf(guard, limit)
+		" JOIN " + a.from + " AS t ON " + a.matchKey()
 }

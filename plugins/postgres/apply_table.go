@@ -35,6 +35,7 @@ type applyColumn struct {
 	codec    valueCodec
 	key      bool
 	always   bool // GENERATED ALWAYS AS IDENTITY: UPDATE cannot set it
+	match    matching
 }
 
 // applyTable is one schema version of a table with everything that statements need.
@@ -43,6 +44,10 @@ type applyTable struct {
 	version uint32
 	decoder *arrowio.Decoder
 	columns []applyColumn
+	// from names the table in statements that change or read rows. ONLY keeps them off tables that inherit from
+	// it, which are tables of their own; a partitioned table has no rows but those of its partitions.
+	from        string
+	partitioned bool
 	// alwaysSafe: an identity column outside the key can only be changed by delete and insert.
 	alwaysSafe bool
 	statements map[string]string
@@ -101,11 +106,14 @@ type targetType struct {
 	ArrayOID uint32
 	Resolved string
 	Identity string
+	Match    matching
+	Parted   bool
 }
 
 func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, `SELECT a.attname::text, a.atttypid, t.typarray, format_type(a.atttypid, -1), a.attidentity::text
-		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+	rows, err := conn.Query(ctx, `SELECT a.attname::text, a.atttypid, t.typarray, format_type(a.atttypid, -1), a.attidentity::text,
+			`+matchingSQL+`, c.relkind = 'p'
+		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class c ON c.oid = a.attrelid
 		WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`, targetName(a.table))
 	if err != nil {
 		return err
@@ -116,7 +124,10 @@ func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
 	}
 	types := map[string]targetType{}
 	for _, f := range found {
-		types[f.Name] = f
+		types[f.Name], a.partitioned = f, f.Parted
+	}
+	if a.from = targetName(a.table); !a.partitioned {
+		a.from = "ONLY " + a.from
 	}
 	for i := range a.columns {
 		c := &a.columns[i]
@@ -135,6 +146,7 @@ func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
 // fit decides as what the column's values are sent to the target.
 func (c *applyColumn) fit(ctx context.Context, conn *pgx.Conn, tt targetType) error {
 	source := c.oid
+	c.match = tt.Match
 	c.oid, c.arrayOID, c.resolved, c.always = tt.OID, tt.ArrayOID, tt.Resolved, tt.Identity == "a"
 	if c.encoding == encodeText {
 		c.oid, c.arrayOID, c.cast = oidText, oidTextArray, tt.OID != oidText
@@ -157,6 +169,7 @@ func (c *applyColumn) fit(ctx context.Context, conn *pgx.Conn, tt targetType) er
 
 const (
 	oidTextArray = 1009
+	oidInt8Array = 1016
 	// systemTypes and higher are numbers that differ from database to database.
 	systemTypes  = 16384
 	roundColumns = 5

@@ -75,7 +75,7 @@ func (s *applySession) imageParams(t *applyTable, e *apply.Effect, cols []int, i
 	return nil
 }
 
-// Delete removes rows by key; in a table without a key one row at a time, by the whole row.
+// Delete removes rows by key; in a table without a key, by the whole row.
 func (s *applySession) Delete(_ context.Context, e *apply.Effect) error {
 	t, err := s.table(e)
 	if err != nil {
@@ -90,36 +90,6 @@ func (s *applySession) Delete(_ context.Context, e *apply.Effect) error {
 	}
 	s.exec(sentSafe, tableWhere(e.Table), t.statement("delete", t.deleteSQL), t.arrayOIDs(keys), s.params)
 	return nil
-}
-
-func (s *applySession) deleteRows(t *applyTable, e *apply.Effect) error {
-	oids := make([]uint32, 0, len(t.columns)+1)
-	for i := range t.columns {
-		oids = append(oids, t.columns[i].oid)
-	}
-	oids = append(oids, oidInt8)
-	for i, r := range e.Deletes {
-		s.params = s.params[:0]
-		for c := range t.columns {
-			b, err := t.columns[c].append(s.buffer(c), e.Batches[r.Batch].Column(c), int(r.Row))
-			if err != nil {
-				return err
-			}
-			s.bufs[c] = b
-			s.params = append(s.params, unsized(b))
-		}
-		s.params = append(s.params, int8Param(int64(e.Counts[i])))
-		s.exec(sentRow, tableWhere(e.Table), t.statement("row", t.deleteRowSQL), oids, s.params)
-	}
-	return nil
-}
-
-// unsized takes the length off a value; nil is NULL.
-func unsized(b []byte) []byte {
-	if int32(binary.BigEndian.Uint32(b)) < 0 {
-		return nil
-	}
-	return b[4:]
 }
 
 // Update sets the columns of a group. Every row must be met, or the round is run in the safe form.

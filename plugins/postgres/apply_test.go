@@ -107,18 +107,6 @@ func TestApply_UniqueSwapAndRowsThatAreThere(t *testing.T) {
 	wantRows(t, url, allRows, "(1,w,again) (2,x,2) (6,full,row)")
 }
 
-func TestApply_FullRowsCountAndNullsAreEqual(t *testing.T) {
-	tb := testTable(0, "t", 0, "a int4", "b text", "j json")
-	url, _, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (a int, b text, j json)", tb)
-	dev.MustExec(t, url, "INSERT INTO t VALUES (1,NULL,'{}'),(1,NULL,'{}'),(1,NULL,'{}'),(2,'x',NULL)")
-	st.round(10, tb, ch('D', "k1", "1|-|{}"), ch('D', "k1", "1|-|{}"), ch('I', "k2", "2|x|-"), ch('D', "k3", "2|y|-"), ch('I', "k3", "2|y|-"))
-	wantRows(t, url, allRows, "(1,,{}) (2,x,) (2,x,)")
-	st.begin(20)
-	st.batch(tb, nil, ch('D', "k9", "9|-|-"))
-	st.end(20, false)
-	wantCode(t, st.fails(), diag.MissingRow)
-}
-
 func TestApply_HardTables(t *testing.T) {
 	tb := testTable(0, `we"ird Tab'le`, 2, "k\"1 int8", "K2 text", "ident int4", "arr _int4")
 	tb.Columns[0].Name, tb.Columns[1].Name = `k"1`, `Drop; --`
