@@ -54,7 +54,10 @@ func (p *Pipeline) remove(ctx context.Context) bool {
 	limited, done := context.WithTimeout(ctx, time.Minute)
 	defer done()
 	d := deletion{}
-	d.removed, d.err = p.release(limited)
+	p.state.Desired = controlv1.Desired_DESIRED_STOPPED // whoever takes over halfway makes nothing again
+	if d.err = p.save(limited); d.err == nil {
+		d.removed, d.err = p.release(limited)
+	}
 	if d.err == nil {
 		d.err = fault.Point("coordinator.before-forget")
 	}

@@ -1,0 +1,218 @@
+// Package fault_test kills, freezes and starves every party of a migration, and demands that not one row is lost.
+package fault_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/e2e/harness"
+	"github.com/droverdb/drover/internal/fault"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// shop has a table of several chunks and load tasks, a unit table (its keys are not byte-ordered) and one without a key.
+const shop = `
+CREATE TABLE a (id bigint PRIMARY KEY, v text, n int);
+INSERT INTO a SELECT i, repeat('v', 200 + i % 100), i FROM generate_series(1, 15000) i;
+CREATE TABLE w (k text COLLATE "en-x-icu" PRIMARY KEY, n int);
+INSERT INTO w SELECT md5(i::text), i FROM generate_series(1, 5000) i;
+CREATE TABLE h (n int, t text); ALTER TABLE h REPLICA IDENTITY FULL;
+INSERT INTO h SELECT i % 50, 'h' || i % 7 FROM generate_series(1, 1000) i;
+CREATE INDEX a_n ON a (n); ANALYZE;`
+
+// rig is one pipeline with the processes that run it. Processes that died are started again by alive, as an init
+// system would; the test's own goroutine does it.
+type rig struct {
+	t              *testing.T
+	name           string
+	source, target string
+	data, marks    string
+	env            []string
+	commands       [][]string
+	processes      []*harness.Process
+	writers        []*harness.Writer
+	deaths         int
+}
+
+// newRig makes the databases. spec is what DROVER_FAULT is to say; each point fires once.
+func newRig(t *testing.T, name, spec string) *rig {
+	t.Helper()
+	r := &rig{t: t, name: name, source: dev.Database(t), target: dev.Database(t), data: t.TempDir(), marks: t.TempDir()}
+	if spec != "" {
+		r.env = []string{fault.EnvVar + "=" + spec, fault.OnceVar + "=" + r.marks}
+	}
+	dev.MustExec(t, r.source, shop)
+	return r
+}
+
+// tree runs everything in one process tree: whoever dies takes all others along, except a connector.
+func (r *rig) tree() { r.commands = [][]string{{"up", "--data", r.data}} }
+
+// fleet runs coordinator, source agent and sink agent as processes of their own.
+func (r *rig) fleet() {
+	address, transfer := freeAddress(r.t), freeAddress(r.t)
+	r.commands = [][]string{
+		{"coordinator", "run", "--data", r.data, "--listen", address},
+		{"agent", "run", "--coordinator", address, "--name", "src", "--no-sink"},
+		{"agent", "run", "--coordinator", address, "--name", "dst", "--no-source", "--transfer", transfer},
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// alive starts what does not run.
+func (r *rig) alive() {
+	r.t.Helper()
+	if r.processes == nil {
+		r.processes = make([]*harness.Process, len(r.commands))
+	}
+	for i, args := range r.commands {
+		if p := r.processes[i]; p != nil {
+			select {
+			case <-p.Done():
+				r.deaths++
+			default:
+				continue
+			}
+		}
+		r.processes[i] = harness.Start(r.t, harness.Command{Args: args, Env: r.env})
+	}
+}
+
+// write keeps every table busy until stopWriting.
+func (r *rig) write() {
+	for _, table := range []string{"public.a", "public.w", "public.h"} {
+		r.writers = append(r.writers, harness.StartWriter(r.t, r.source, table, harness.WriterOptions{Rate: 60}))
+	}
+}
+
+func (r *rig) stopWriting() {
+	for _, w := range r.writers {
+		if s := w.Stop(); s.Commits == 0 {
+			r.t.Errorf("a writer wrote nothing: %s", s)
+		}
+	}
+}
+
+// apply creates and starts the pipeline; more is put into its file.
+func (r *rig) apply(more string) {
+	r.t.Helper()
+	file := filepath.Join(r.t.TempDir(), "p.yaml")
+	text := fmt.Sprintf("version: 1\nname: %s\nsource: %q\ntarget: %q\ncdc: {heartbeat: 1s}\nload: {chunk: {target: 128KiB}}\n%s",
+		r.name, r.source, r.target, more)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	r.eventually(30*time.Second, func() error { return r.run("apply", "-f", file) })
+}
+
+// run calls drover beside the processes.
+func (r *rig) run(args ...string) error {
+	if res := harness.Run(r.t, append(args, "--data", r.data)...); res.Code != 0 {
+		return fmt.Errorf("drover %s: %s", strings.Join(args, " "), res)
+	}
+	return nil
+}
+
+// eventually is harness.Eventually with the processes kept alive.
+func (r *rig) eventually(timeout time.Duration, check func() error) {
+	r.t.Helper()
+	for deadline := time.Now().Add(timeout); ; time.Sleep(300 * time.Millisecond) {
+		r.alive()
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("after %s: %v", timeout, err)
+		}
+	}
+}
+
+// status is what scripts see of a pipeline.
+type status struct {
+	Phase, Health, Waiting string
+	Load                   struct{ Rows, Chunks, ChunksTotal int64 }
+	Failures               []struct{ Code, Why string }
+}
+
+func (r *rig) status() (s status, err error) {
+	res := harness.Run(r.t, "status", r.name, "--data", r.data, "-o", "json")
+	if err := json.Unmarshal([]byte(res.Stdout), &s); err != nil {
+		return s, fmt.Errorf("status: %s", res)
+	}
+	return s, nil
+}
+
+func (r *rig) await(phase string) {
+	r.t.Helper()
+	r.eventually(120*time.Second, func() error {
+		s, err := r.status()
+		if err == nil && s.Phase != phase {
+			err = fmt.Errorf("phase is not %s: %+v", phase, s)
+		}
+		return err
+	})
+}
+
+// fired waits until every point has fired.
+func (r *rig) fired(points ...string) {
+	r.t.Helper()
+	r.eventually(90*time.Second, func() error {
+		for _, point := range points {
+			if _, err := os.Stat(filepath.Join(r.marks, point)); err != nil {
+				return fmt.Errorf("%s has not fired", point)
+			}
+		}
+		return nil
+	})
+}
+
+// equal waits until both databases hold the same rows. Nobody may write.
+func (r *rig) equal() {
+	r.t.Helper()
+	r.eventually(90*time.Second, func() error {
+		report, err := harness.Compare(r.t.Context(), r.source, r.target, harness.CompareOptions{SkipSchema: true})
+		if err == nil && !report.Equal() {
+			err = fmt.Errorf("%s", report)
+		}
+		return err
+	})
+}
+
+// remove deletes the pipeline and demands that nothing is left of it.
+func (r *rig) remove() {
+	r.t.Helper()
+	r.eventually(90*time.Second, func() error {
+		res := harness.Run(r.t, "delete", r.name, "--yes", "--confirm", r.name, "--data", r.data)
+		if res.Code != 0 && !strings.Contains(res.Stderr, "E1004") {
+			return fmt.Errorf("delete: %s", res)
+		}
+		return nil
+	})
+	for _, left := range []struct{ url, sql string }{
+		{r.source, "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"},
+		{r.source, "SELECT count(*) FROM pg_publication"},
+		{r.target, "SELECT count(*) FROM pg_namespace WHERE nspname = 'drover'"},
+	} {
+		if n := dev.MustQuery(r.t, left.url, left.sql); n != "0" {
+			r.t.Errorf("delete left something behind: %s: %s", left.sql, n)
+		}
+	}
+}
