@@ -88,7 +88,11 @@ func (c *Coordinator) connect(ctx context.Context) (*clientv3.Client, func() err
 func (c *Coordinator) lead(ctx context.Context, client *clientv3.Client) (err error) {
 	ttl := 10
 	if c.cfg.Embed != nil {
-		ttl = 2 // nobody else can be a candidate but the one that died here
+		// Nobody else can lead here. A short lease would end a term whenever the machine has no time for us.
+		ttl = 60
+		if err := lease.Evict(ctx, client); err != nil {
+			return err
+		}
 	}
 	l, err := lease.Campaign(ctx, client, c.cfg.Name, ttl)
 	if err != nil {

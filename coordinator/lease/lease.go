@@ -32,6 +32,15 @@ func Campaign(ctx context.Context, c *clientv3.Client, name string, ttl int) (*L
 	return &Lead{Fence: store.Fence{Key: e.Key(), Rev: e.Rev()}, session: s, election: e}, nil
 }
 
+// Evict removes the candidacies that a dead process left behind. Only for an etcd that nobody else can reach:
+// its owner holds the lock of the data directory, so that no other candidate lives.
+func Evict(ctx context.Context, c *clientv3.Client) error {
+	if _, err := c.Delete(ctx, store.ElectionKey, clientv3.WithPrefix()); err != nil {
+		return fmt.Errorf("election: %w", err)
+	}
+	return nil
+}
+
 // Lost is closed once somebody else may lead.
 func (l *Lead) Lost() <-chan struct{} { return l.session.Done() }
 

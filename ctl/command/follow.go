@@ -31,28 +31,61 @@ func (e *env) follow(ctx context.Context, c controlv1.ControlServiceClient, s *c
 	return e.watch(ctx, c, s.Name)
 }
 
-// watch shows a pipeline until it ends or ctx does.
+// watch shows a pipeline until it ends or ctx does. A coordinator that steps down ends its watches, and the next
+// one goes on with the pipeline: so do we.
 func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipeline string) (*controlv1.Status, error) {
-	w, err := c.Watch(ctx, &controlv1.WatchRequest{Pipeline: pipeline})
-	if err != nil {
-		return nil, e.remote(err)
-	}
 	show := e.shower()
 	defer show.end()
 	var last *controlv1.Status
+	var lost time.Time
+	for {
+		err := e.watchOnce(ctx, c, pipeline, func(s *controlv1.Status) { last, lost = s, time.Time{}; show.status(s) })
+		d := diag.Find(err)
+		switch {
+		case ctx.Err() != nil || ended(last):
+			return last, err
+		case err != nil && (last == nil || d == nil || d.Code.ID != diag.NoCoord.ID):
+			return last, err
+		case lost.IsZero():
+			lost = time.Now()
+		case time.Since(lost) > watchPatience:
+			return last, diag.NoCoord.New("coordinator", err, "no coordinator has led for %v", watchPatience)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
+	}
+}
+
+const (
+	watchAgain    = 200 * time.Millisecond
+	watchPatience = time.Minute
+)
+
+// ended reports whether nothing more will happen by itself.
+func ended(s *controlv1.Status) bool {
+	return s != nil && (s.Phase == controlv1.Phase_PHASE_DONE || s.Health == controlv1.Health_HEALTH_FAILED)
+}
+
+// watchOnce ends with the stream of one coordinator.
+func (e *env) watchOnce(ctx context.Context, c controlv1.ControlServiceClient, pipeline string, seen func(*controlv1.Status)) error {
+	w, err := c.Watch(ctx, &controlv1.WatchRequest{Pipeline: pipeline})
+	if err != nil {
+		return e.remote(err)
+	}
 	for {
 		r, err := w.Recv()
 		if errors.Is(err, io.EOF) {
-			return last, nil
+			return nil
 		}
 		if err != nil {
-			return last, e.remote(err)
+			return e.remote(err)
 		}
-		last = r.Status
-		show.status(last)
-		if err := fatal(last); err != nil {
-			e.showProblems(last)
-			return last, err
+		seen(r.Status)
+		if err := fatal(r.Status); err != nil {
+			e.showProblems(r.Status)
+			return err
 		}
 	}
 }
