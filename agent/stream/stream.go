@@ -240,6 +240,9 @@ func (s *Stream) handle(ctx context.Context, req *fleetv1.GateRequest) (*rowv1.F
 		return nil, diag.CallCancelled.New("gate", ctx.Err(), "the stream has not started")
 	}
 	if req.GetReserve() != nil {
+		if err := fault.Point("gate.before-reserve"); err != nil {
+			return nil, err
+		}
 		if _, err := s.horizon(ctx); err != nil {
 			return nil, err
 		}
@@ -266,9 +269,6 @@ func (s *Stream) handle(ctx context.Context, req *fleetv1.GateRequest) (*rowv1.F
 
 // reserve is called with mu held.
 func (s *Stream) reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
-	if err := fault.Point("gate.before-reserve"); err != nil {
-		return nil, err
-	}
 	floor, err := s.gate.Reserve(r)
 	return floor, errors.Join(err, fault.Point("gate.after-reserve"))
 }

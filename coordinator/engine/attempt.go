@@ -55,12 +55,12 @@ func (p *Pipeline) endAttempt() {
 	p.run = attempt{}
 }
 
-// enter begins a phase, once.
+// enter begins a phase, once. What a repeated attempt waits for stays on show until something has moved.
 func (p *Pipeline) enter(ctx context.Context, phase controlv1.Phase) error {
-	p.waiting = ""
 	if p.state.Phase >= phase && len(p.state.Phases) > 0 {
 		return nil
 	}
+	p.waiting = ""
 	now := time.Now().UnixMicro()
 	if n := len(p.state.Phases); n > 0 {
 		p.state.Phases[n-1].End = now
@@ -74,13 +74,14 @@ func (p *Pipeline) enter(ctx context.Context, phase controlv1.Phase) error {
 
 // agents waits until somebody can read the source and somebody can write the target.
 func (p *Pipeline) agents(ctx context.Context) error {
-	p.waiting = "an agent that can reach source and target"
+	before := p.waiting
 	return p.pump(ctx, 0, func() bool {
 		p.run.reader, p.run.writer = p.pick()
 		if p.run.reader != "" && p.run.writer != "" {
-			p.waiting = ""
+			p.waiting = before
 			return true
 		}
+		p.waiting = "an agent that can reach source and target"
 		return false
 	})
 }

@@ -68,6 +68,7 @@ func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
 		p.stop = wire.Error(f)
 		return
 	}
+	p.waiting = tryingAgain(wire.Error(f))
 	for _, id := range ids {
 		c, t := p.chunk(id), p.tables[plan.TableOf(id)]
 		c.alone = true

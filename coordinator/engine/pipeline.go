@@ -139,7 +139,7 @@ func (p *Pipeline) loop(ctx context.Context) error {
 				wait = 0
 			}
 			wait = min(max(2*wait, 200*time.Millisecond), 10*time.Second)
-			p.waiting = "trying again: " + err.Error()
+			p.waiting = tryingAgain(err)
 			p.note("warn", p.waiting)
 		default:
 			p.fail(err)
@@ -155,6 +155,9 @@ func (p *Pipeline) due() bool {
 // neverBegan: nothing was made at either side. Then a database that does not answer is more likely a wrong address
 // than a bad moment, and somebody sits before the screen.
 func (p *Pipeline) neverBegan() bool { return p.state.Phase <= controlv1.Phase_PHASE_ASSESS }
+
+// tryingAgain tells what is waited for: the code of the error says what to look at.
+func tryingAgain(err error) string { return "trying again: " + err.Error() }
 
 func retryable(err error) bool {
 	d := diag.Find(err)

@@ -207,6 +207,13 @@ func (s *Server) Kill() error {
 	return s.end(syscall.SIGKILL)
 }
 
+// StopImmediate is what "pg_ctl stop -m immediate" does: sessions are cut off, and Start recovers from the log.
+func (s *Server) StopImmediate() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end(syscall.SIGQUIT)
+}
+
 // Close takes the server down and removes its folder. Idempotent.
 func (s *Server) Close() error {
 	s.mu.Lock()

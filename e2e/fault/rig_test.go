@@ -39,13 +39,19 @@ type rig struct {
 	commands       [][]string
 	processes      []*harness.Process
 	writers        []*harness.Writer
-	deaths         int
+	deaths, marker int
 }
 
 // newRig makes the databases. spec is what DROVER_FAULT is to say; each point fires once.
 func newRig(t *testing.T, name, spec string) *rig {
 	t.Helper()
-	r := &rig{t: t, name: name, source: dev.Database(t), target: dev.Database(t), data: t.TempDir(), marks: t.TempDir()}
+	return newRigOn(t, dev.Database(t), dev.Database(t), name, spec)
+}
+
+// newRigOn is newRig on databases that are there.
+func newRigOn(t *testing.T, source, target, name, spec string) *rig {
+	t.Helper()
+	r := &rig{t: t, name: name, source: source, target: target, data: t.TempDir(), marks: t.TempDir()}
 	if spec != "" {
 		r.env = []string{fault.EnvVar + "=" + spec, fault.OnceVar + "=" + r.marks}
 	}
