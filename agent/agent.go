@@ -68,6 +68,7 @@ type Agent struct {
 	session *session.Session
 	server  *apply.Server // nil: no transfer listener
 	tasks   *stop.Group
+	meter   *meter
 	drain   chan struct{}
 	drained sync.Once
 
@@ -107,6 +108,12 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.host = host.New(host.Config{Self: cfg.Self, SelfArgs: cfg.SelfArgs, BuiltIn: cfg.BuiltIn, Dir: cfg.ConnectorDir,
 		Env: cfg.ConnectorEnv, Budget: cfg.ConnectorBudget, Log: a.log})
+	if a.meter, err = newMeter(a); err != nil {
+		if a.server != nil {
+			a.server.Stop()
+		}
+		return nil, errors.Join(err, a.session.Close(), a.host.Close())
+	}
 	return a, nil
 }
 
@@ -155,7 +162,7 @@ func quiet(err error) error {
 }
 
 func (a *Agent) closeAll() error {
-	errs := []error{a.host.Close()} // first: it ends calls that still wait
+	errs := []error{a.host.Close(), a.meter.close()} // first: it ends calls that still wait
 	a.mu.Lock()
 	conns := a.conns
 	a.conns = map[string]*transfer.Conn{}

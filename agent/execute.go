@@ -221,5 +221,6 @@ func (a *Agent) load(ctx context.Context, r *running, work *fleetv1.LoadTask) (*
 	if err != nil {
 		return nil, err
 	}
+	a.meter.loaded(ctx, r.task, done)
 	return &fleetv1.Result{Outcome: &fleetv1.Result_Load{Load: done}}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
+
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/telemetry"
@@ -93,8 +95,9 @@ func (a *Agent) guarded(ctx context.Context, r *running) (result *fleetv1.Result
 		if cause := context.Cause(ctx); cause != nil && diag.Find(err) == nil && diag.Find(cause) != nil {
 			err = cause // the reason of the cancellation says more than "cancelled"
 		}
-		span.RecordError(err)
-		result = &fleetv1.Result{Failure: wire.Failure(err)}
+		a.meter.failed(ctx, r.task, err)
+		result = &fleetv1.Result{Failure: wire.Failure(err)} // without secrets, as an error itself may not be
+		span.SetStatus(codes.Error, result.Failure.Code+" "+result.Failure.Where+": "+result.Failure.Why)
 	}
 	return result
 }

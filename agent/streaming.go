@@ -46,6 +46,7 @@ func (a *Agent) stream(ctx context.Context, r *running, work *fleetv1.StreamTask
 	defer source.Close()
 	defer sink.Close()
 	s := stream.New(stream.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Source: source, Sink: sink, Work: work,
+		Committed: a.meter.committed(r.task),
 		Started: func(position []byte) {
 			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_StreamStarted{StreamStarted: &fleetv1.StreamStarted{Position: position}}})
 		}})

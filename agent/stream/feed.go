@@ -46,6 +46,9 @@ type sent struct {
 	position                         []byte
 	first, newest                    int64
 	rounds, txns, changes, discarded int64
+	// bytes of rows that went to the target, and when they went.
+	bytes int64
+	at    time.Time
 	// span and trace are of a traced round; nil and empty for the others.
 	span  trace.Span
 	trace string
@@ -145,7 +148,7 @@ func (s *Stream) tokenFrame() *sdk.Frame {
 
 // send notes that what was gathered is on its way, with position as its token.
 func (f *feed) send(position []byte) {
-	f.cur.position = position
+	f.cur.position, f.cur.at = position, time.Now()
 	f.inflight = append(f.inflight, f.cur)
 	f.cur, f.token = sent{}, nil
 }
@@ -177,6 +180,9 @@ func (s *Stream) onCommit(ack *connectorv1.RoundAck) error {
 	}
 	for len(f.inflight) > 0 && bytes.Compare(f.inflight[0].position, ack.Position) <= 0 {
 		s.stats.applied(f.inflight[0])
+		if x := f.inflight[0]; s.task.Committed != nil {
+			s.task.Committed(Count{Rounds: x.rounds, Transactions: x.txns, Changes: x.changes, Bytes: x.bytes})
+		}
 		f.inflight[0].endTrace()
 		f.inflight = f.inflight[1:]
 	}

@@ -98,6 +98,7 @@ func (s *Stream) releaseRound(it *item) error {
 		it.begin.Piece = f.pieces
 		f.pieces++
 		f.half = !last
+		f.cur.bytes += it.bytes
 		f.out, f.released = it.frames, it.end.Position
 		if last {
 			f.pieces = 0

@@ -10,12 +10,16 @@ import (
 	"github.com/droverdb/drover/internal/telemetry"
 	"github.com/droverdb/drover/plugins/sdk"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // stats counts what is committed at the target.
 type stats struct {
 	rounds, txns, changes, discarded int64
 	sourceMicros, retained           int64
+	// read is up to where the log was received, readMicros the time of that at the source, unread the log after it.
+	read               []byte
+	readMicros, unread int64
 	// trace is that of the last traced round that was committed.
 	trace string
 }
@@ -30,6 +34,22 @@ func (c *stats) applied(x sent) {
 	}
 	if x.trace != "" {
 		c.trace = x.trace
+	}
+}
+
+// received notes how far the log was read.
+func (c *stats) received(h *rowv1.FrameHeader) {
+	switch k := h.Kind.(type) {
+	case *rowv1.FrameHeader_RoundEnd:
+		if !k.RoundEnd.Open {
+			c.read = k.RoundEnd.Position
+		}
+	case *rowv1.FrameHeader_RoundBegin:
+		if n := len(k.RoundBegin.CommitMicros); n > 0 {
+			c.readMicros = k.RoundBegin.CommitMicros[n-1]
+		}
+	case *rowv1.FrameHeader_Idle:
+		c.read, c.readMicros, c.unread = k.Idle.Position, k.Idle.SourceMicros, 0
 	}
 }
 
@@ -94,7 +114,28 @@ func (s *Stream) Progress() *fleetv1.StreamProgress {
 	if at := s.oldest(); at > 0 {
 		p.LagMicros = max(0, time.Now().UnixMicro()-at)
 	}
+	s.lags(p, time.Now())
 	return p
+}
+
+// lags tells where the lag is: between the log and us, in the gate, between us and the commit. mu is held.
+func (s *Stream) lags(p *fleetv1.StreamProgress, now time.Time) {
+	if p.ReadLagBytes = s.stats.unread; p.ReadLagBytes > 0 && s.stats.readMicros > 0 {
+		p.ReadLagMicros = max(0, now.UnixMicro()-s.stats.readMicros)
+	}
+	p.TransferLagBytes = s.queue.bytes
+	for _, it := range s.queue.items {
+		if it.begin != nil {
+			p.TransferLagMicros = max(0, now.Sub(it.at).Microseconds())
+			break
+		}
+	}
+	for _, x := range s.feed.inflight {
+		if x.bytes > 0 && p.ApplyLagBytes == 0 {
+			p.ApplyLagMicros = max(0, now.Sub(x.at).Microseconds())
+		}
+		p.ApplyLagBytes += x.bytes
+	}
 }
 
 // oldest is the commit time of the oldest transaction that has rows for the target and is not committed there.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -27,6 +28,8 @@ type item struct {
 	end    *rowv1.RoundEnd
 	idle   *rowv1.Idle
 	bytes  int64
+	// at is when it came.
+	at time.Time
 	// hold is the span of a traced round that waits here; nil for the others.
 	hold trace.Span
 }
@@ -49,6 +52,7 @@ func (s *Stream) receive(ctx context.Context, f *sdk.Frame) error {
 		f.Free()
 		return err
 	}
+	s.stats.received(f.Header)
 	s.holdTrace(f)
 	s.mu.Unlock()
 	s.work.ring()
@@ -84,7 +88,7 @@ func (q *queue) push(g *Gate, f *sdk.Frame) error {
 		if len(k.RoundBegin.TxnIds) == 0 {
 			return broken("a round holds no transaction")
 		}
-		q.open = &item{begin: k.RoundBegin}
+		q.open = &item{begin: k.RoundBegin, at: time.Now()}
 		q.items = append(q.items, q.open)
 	case *rowv1.FrameHeader_RoundBatch:
 		if q.open == nil {

@@ -44,7 +44,12 @@ type Task struct {
 	// Started is called once the gate answers requests; Report about once a second. Both may be nil.
 	Started func(position []byte)
 	Report  func(*fleetv1.StreamProgress)
+	// Committed is told what the target has committed; it must not block. May be nil.
+	Committed func(Count)
 }
+
+// Count is what one commit at the target stands for.
+type Count struct{ Rounds, Transactions, Changes, Bytes int64 }
 
 // Stream is a running Task. Make it with New.
 type Stream struct {
@@ -210,14 +215,17 @@ func (s *Stream) pollEvery() time.Duration {
 
 // horizon asks the source for a fresh horizon and prunes the transactions that it shows.
 func (s *Stream) horizon(ctx context.Context) (*connectorv1.PositionResponse, error) {
-	p, err := s.task.Source.Position(ctx, &connectorv1.PositionRequest{Pipeline: s.task.Pipeline})
+	s.mu.Lock()
+	received := s.stats.read
+	s.mu.Unlock()
+	p, err := s.task.Source.Position(ctx, &connectorv1.PositionRequest{Pipeline: s.task.Pipeline, Received: received})
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gate.Horizon(p.Horizon)
-	s.stats.retained = p.RetainedLogBytes
+	s.stats.retained, s.stats.unread = p.RetainedLogBytes, p.UnreadLogBytes
 	return p, nil
 }
 

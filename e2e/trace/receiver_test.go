@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	metriccollector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	tracecollector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -19,6 +20,7 @@ type receiver struct {
 	tracecollector.UnimplementedTraceServiceServer
 	mu     sync.Mutex
 	traces map[string][]string
+	gauges *gauges
 }
 
 func (r *receiver) Export(_ context.Context, q *tracecollector.ExportTraceServiceRequest) (*tracecollector.ExportTraceServiceResponse, error) {
@@ -58,8 +60,9 @@ func listen(t *testing.T) (*receiver, []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{traces: map[string][]string{}}
+	r := &receiver{traces: map[string][]string{}, gauges: &gauges{last: map[string]float64{}, largest: map[string]float64{}}}
 	s := grpc.NewServer()
+	metriccollector.RegisterMetricsServiceServer(s, r.gauges)
 	tracecollector.RegisterTraceServiceServer(s, r)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.Serve(l) })

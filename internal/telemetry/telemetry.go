@@ -139,6 +139,9 @@ var propagator = propagation.TraceContext{}
 
 // Inject is the W3C traceparent of ctx's span, "" without one. It travels in messages of our own.
 func Inject(ctx context.Context) string {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ""
+	}
 	carrier := propagation.MapCarrier{}
 	propagator.Inject(ctx, carrier)
 	return carrier["traceparent"]

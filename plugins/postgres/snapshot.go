@@ -134,10 +134,23 @@ func chunkTable(t *rowv1.Table) string {
 	return "source › table " + t.GetSource().GetSchema() + "." + t.GetSource().GetName()
 }
 
+// receivedLSN is how far the log was received, 0 for nowhere yet.
+func receivedLSN(req *connectorv1.PositionRequest) (uint64, error) {
+	if len(req.Received) == 0 {
+		return 0, nil
+	}
+	_, end, err := readPosition(req.Received)
+	return end, err
+}
+
 // Position tells how far the log can be read, what a snapshot taken now includes, and how much log the slot keeps.
 func (s *Source) Position(ctx context.Context, req *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error) {
 	var resp *connectorv1.PositionResponse
-	err := s.snap.side.use(ctx, s.cfg, func(conn *pgx.Conn) error {
+	received, err := receivedLSN(req)
+	if err != nil {
+		return nil, err
+	}
+	err = s.snap.side.use(ctx, s.cfg, func(conn *pgx.Conn) error {
 		var snapshot, insert, flush string
 		var retained int64
 		err := conn.QueryRow(ctx, `SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text,
@@ -155,6 +168,9 @@ func (s *Source) Position(ctx context.Context, req *connectorv1.PositionRequest)
 			return err
 		}
 		resp = &connectorv1.PositionResponse{Position: position(lsn, lsn), Printable: printable(position(lsn, lsn)), Horizon: horizon, RetainedLogBytes: retained}
+		if received > 0 && lsn > received {
+			resp.UnreadLogBytes = int64(lsn - received)
+		}
 		return nil
 	})
 	if err != nil {

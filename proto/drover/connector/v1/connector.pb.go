@@ -1161,8 +1161,10 @@ func (x *ReleaseResponse) GetRemoved() []string {
 }
 
 type PositionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// Up to where the log was received; empty: nowhere yet.
+	Received      []byte `protobuf:"bytes,2,opt,name=received,proto3" json:"received,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1204,6 +1206,13 @@ func (x *PositionRequest) GetPipeline() string {
 	return ""
 }
 
+func (x *PositionRequest) GetReceived() []byte {
+	if x != nil {
+		return x.Received
+	}
+	return nil
+}
+
 type PositionResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Position  []byte                 `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
@@ -1211,8 +1220,10 @@ type PositionResponse struct {
 	// What a snapshot taken now includes.
 	Horizon          *v1.Coverage `protobuf:"bytes,3,opt,name=horizon,proto3" json:"horizon,omitempty"`
 	RetainedLogBytes int64        `protobuf:"varint,4,opt,name=retained_log_bytes,json=retainedLogBytes,proto3" json:"retained_log_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Log after received that is not read yet; 0 without received.
+	UnreadLogBytes int64 `protobuf:"varint,5,opt,name=unread_log_bytes,json=unreadLogBytes,proto3" json:"unread_log_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PositionResponse) Reset() {
@@ -1269,6 +1280,13 @@ func (x *PositionResponse) GetHorizon() *v1.Coverage {
 func (x *PositionResponse) GetRetainedLogBytes() int64 {
 	if x != nil {
 		return x.RetainedLogBytes
+	}
+	return 0
+}
+
+func (x *PositionResponse) GetUnreadLogBytes() int64 {
+	if x != nil {
+		return x.UnreadLogBytes
 	}
 	return 0
 }
@@ -2701,14 +2719,16 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12-\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\"+\n" +
 	"\x0fReleaseResponse\x12\x18\n" +
-	"\aremoved\x18\x01 \x03(\tR\aremoved\"-\n" +
+	"\aremoved\x18\x01 \x03(\tR\aremoved\"I\n" +
 	"\x0fPositionRequest\x12\x1a\n" +
-	"\bpipeline\x18\x01 \x01(\tR\bpipeline\"\xad\x01\n" +
+	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x1a\n" +
+	"\breceived\x18\x02 \x01(\fR\breceived\"\xd7\x01\n" +
 	"\x10PositionResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\x12\x1c\n" +
 	"\tprintable\x18\x02 \x01(\tR\tprintable\x121\n" +
 	"\ahorizon\x18\x03 \x01(\v2\x17.drover.row.v1.CoverageR\ahorizon\x12,\n" +
-	"\x12retained_log_bytes\x18\x04 \x01(\x03R\x10retainedLogBytes\"]\n" +
+	"\x12retained_log_bytes\x18\x04 \x01(\x03R\x10retainedLogBytes\x12(\n" +
+	"\x10unread_log_bytes\x18\x05 \x01(\x03R\x0eunreadLogBytes\"]\n" +
 	"\fSplitRequest\x12*\n" +
 	"\x05table\x18\x01 \x01(\v2\x14.drover.row.v1.TableR\x05table\x12!\n" +
 	"\ftarget_bytes\x18\x02 \x01(\x03R\vtargetBytes\"=\n" +

@@ -2806,9 +2806,17 @@ type StreamProgress struct {
 	// Tables whose last overlap has passed: their chunks can be forgotten.
 	PassedTables []uint32 `protobuf:"varint,13,rep,packed,name=passed_tables,json=passedTables,proto3" json:"passed_tables,omitempty"`
 	// Trace of the last traced round that was committed.
-	Traceparent   string `protobuf:"bytes,14,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Traceparent string `protobuf:"bytes,14,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// Where the lag is. read: log that the source has and its reader has not; transfer: received, and held by the gate;
+	// apply: sent, and not yet committed at the target.
+	ReadLagMicros     int64 `protobuf:"varint,15,opt,name=read_lag_micros,json=readLagMicros,proto3" json:"read_lag_micros,omitempty"`
+	ReadLagBytes      int64 `protobuf:"varint,16,opt,name=read_lag_bytes,json=readLagBytes,proto3" json:"read_lag_bytes,omitempty"`
+	TransferLagMicros int64 `protobuf:"varint,17,opt,name=transfer_lag_micros,json=transferLagMicros,proto3" json:"transfer_lag_micros,omitempty"`
+	TransferLagBytes  int64 `protobuf:"varint,18,opt,name=transfer_lag_bytes,json=transferLagBytes,proto3" json:"transfer_lag_bytes,omitempty"`
+	ApplyLagMicros    int64 `protobuf:"varint,19,opt,name=apply_lag_micros,json=applyLagMicros,proto3" json:"apply_lag_micros,omitempty"`
+	ApplyLagBytes     int64 `protobuf:"varint,20,opt,name=apply_lag_bytes,json=applyLagBytes,proto3" json:"apply_lag_bytes,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StreamProgress) Reset() {
@@ -2937,6 +2945,48 @@ func (x *StreamProgress) GetTraceparent() string {
 		return x.Traceparent
 	}
 	return ""
+}
+
+func (x *StreamProgress) GetReadLagMicros() int64 {
+	if x != nil {
+		return x.ReadLagMicros
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetReadLagBytes() int64 {
+	if x != nil {
+		return x.ReadLagBytes
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetTransferLagMicros() int64 {
+	if x != nil {
+		return x.TransferLagMicros
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetTransferLagBytes() int64 {
+	if x != nil {
+		return x.TransferLagBytes
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetApplyLagMicros() int64 {
+	if x != nil {
+		return x.ApplyLagMicros
+	}
+	return 0
+}
+
+func (x *StreamProgress) GetApplyLagBytes() int64 {
+	if x != nil {
+		return x.ApplyLagBytes
+	}
+	return 0
 }
 
 var File_drover_fleet_v1_fleet_proto protoreflect.FileDescriptor
@@ -3135,7 +3185,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x127\n" +
-	"\x06stream\x18\x05 \x01(\v2\x1f.drover.fleet.v1.StreamProgressR\x06stream\"\xf9\x03\n" +
+	"\x06stream\x18\x05 \x01(\v2\x1f.drover.fleet.v1.StreamProgressR\x06stream\"\xf7\x05\n" +
 	"\x0eStreamProgress\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\fR\aapplied\x12+\n" +
 	"\x11applied_printable\x18\x02 \x01(\tR\x10appliedPrintable\x12\x1a\n" +
@@ -3153,7 +3203,13 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x12overlapping_chunks\x18\v \x01(\x05R\x11overlappingChunks\x12,\n" +
 	"\x12retained_log_bytes\x18\f \x01(\x03R\x10retainedLogBytes\x12#\n" +
 	"\rpassed_tables\x18\r \x03(\rR\fpassedTables\x12 \n" +
-	"\vtraceparent\x18\x0e \x01(\tR\vtraceparent*\x91\x01\n" +
+	"\vtraceparent\x18\x0e \x01(\tR\vtraceparent\x12&\n" +
+	"\x0fread_lag_micros\x18\x0f \x01(\x03R\rreadLagMicros\x12$\n" +
+	"\x0eread_lag_bytes\x18\x10 \x01(\x03R\freadLagBytes\x12.\n" +
+	"\x13transfer_lag_micros\x18\x11 \x01(\x03R\x11transferLagMicros\x12,\n" +
+	"\x12transfer_lag_bytes\x18\x12 \x01(\x03R\x10transferLagBytes\x12(\n" +
+	"\x10apply_lag_micros\x18\x13 \x01(\x03R\x0eapplyLagMicros\x12&\n" +
+	"\x0fapply_lag_bytes\x18\x14 \x01(\x03R\rapplyLagBytes*\x91\x01\n" +
 	"\fFailureClass\x12\x1d\n" +
 	"\x19FAILURE_CLASS_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13FAILURE_CLASS_RETRY\x10\x01\x12\x18\n" +
