@@ -21,6 +21,8 @@ type usage struct {
 	cpu  time.Duration // Drover's processes, ended children included
 	rss  int64         // peak of all Drover processes together, bytes
 	disk int64         // bytes of the tables moved
+	// sourceCPU and targetCPU are what the two servers spent meanwhile.
+	sourceCPU, targetCPU time.Duration
 }
 
 // metered is a running Drover with all that it starts.
@@ -114,6 +116,7 @@ type process struct {
 	parent int
 	rss    int64
 	cpu    time.Duration
+	ended  time.Duration // CPU of children that have ended
 }
 
 // clockTick is USER_HZ, the same on every Linux that Go runs on.
@@ -137,17 +140,18 @@ func readProcess(pid int) (p process, ok bool) {
 	return process{
 		parent: int(number(1)),
 		cpu:    time.Duration(number(11)+number(12)) * clockTick,
+		ended:  time.Duration(number(13)+number(14)) * clockTick,
 		rss:    number(21) * int64(os.Getpagesize()),
 	}, true
 }
 
-// treeRSS adds up the resident memory of a process and all its descendants.
-func treeRSS(root int) int64 {
+// processes is the process table.
+func processes() map[int]process {
+	all := map[int]process{}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return 0
+		return all
 	}
-	all := map[int]process{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -157,13 +161,47 @@ func treeRSS(root int) int64 {
 			all[pid] = p
 		}
 	}
-	var sum int64
+	return all
+}
+
+// treeRSS adds up the resident memory of a process and all its descendants.
+func treeRSS(root int) (sum int64) {
+	all := processes()
 	for pid, p := range all {
 		if descends(all, pid, root) {
 			sum += p.rss
 		}
 	}
 	return sum
+}
+
+// treeCPU adds up the CPU time of a process and all its descendants, those that have ended included.
+func treeCPU(root int) (sum time.Duration) {
+	all := processes()
+	for pid, p := range all {
+		if descends(all, pid, root) {
+			sum += p.cpu + p.ended
+		}
+	}
+	return sum
+}
+
+// serverCPU is what a server has spent since its start.
+func serverCPU(ctx context.Context, s *dev.Server) (time.Duration, error) {
+	pid, err := dev.Query(ctx, s.URL("postgres"), `SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)`)
+	if err != nil {
+		return 0, err
+	}
+	root, err := strconv.Atoi(pid)
+	return treeCPU(root), err
+}
+
+// serversCPU is what both servers have spent.
+func (l *lab) serversCPU(ctx context.Context) (source, target time.Duration, err error) {
+	if source, err = serverCPU(ctx, l.source); err == nil {
+		target, err = serverCPU(ctx, l.target)
+	}
+	return source, target, err
 }
 
 func descends(all map[int]process, pid, root int) bool {

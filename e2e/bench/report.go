@@ -135,13 +135,14 @@ func median[T cmp.Ordered](all []T) T {
 
 // typical is the median of each measure; of memory it is the highest, since the limit holds always.
 func typical(all []usage) usage {
-	var wall, cpu []time.Duration
+	var wall, cpu, source, target []time.Duration
 	var u usage
 	for _, one := range all {
 		wall, cpu = append(wall, one.wall), append(cpu, one.cpu)
+		source, target = append(source, one.sourceCPU), append(target, one.targetCPU)
 		u.rss, u.disk = max(u.rss, one.rss), max(u.disk, one.disk)
 	}
-	u.wall, u.cpu = median(wall), median(cpu)
+	u.wall, u.cpu, u.sourceCPU, u.targetCPU = median(wall), median(cpu), median(source), median(target)
 	return u
 }
 

@@ -102,12 +102,16 @@ func (w stream) run(ctx context.Context, l *lab) (err error) {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			got[name] = append(got[name], u)
-			l.step("%s: run %d: %s took %s s", w.name, i+1, name, seconds(u.wall))
+			l.step("%s: run %d: %s took %s s; CPU s: source %s, target %s, drover %s", w.name, i+1, name,
+				seconds(u.wall), seconds(u.sourceCPU), seconds(u.targetCPU), seconds(u.cpu))
 		}
 	}
 	ours := typical(got["drover"])
 	if theirs := got["native"]; len(theirs) > 0 {
-		l.report.ratio("backlog "+w.name, "native", typical(theirs).wall, ours.wall, w.limit)
+		t := typical(theirs)
+		l.report.ratio("backlog "+w.name, "native", t.wall, ours.wall, w.limit)
+		l.report.note("backlog %s, CPU s of source + target + Drover: native %s + %s, drover %s + %s + %s", w.name,
+			seconds(t.sourceCPU), seconds(t.targetCPU), seconds(ours.sourceCPU), seconds(ours.targetCPU), seconds(ours.cpu))
 	}
 	l.report.took("backlog "+w.name, ours, false)
 	return nil
@@ -129,6 +133,10 @@ func (l *lab) drain(ctx context.Context, f follower, from string, mark int) (usa
 	if err := l.settle(ctx); err != nil {
 		return usage{}, err
 	}
+	source, target, err := l.serversCPU(ctx)
+	if err != nil {
+		return usage{}, err
+	}
 	took, err := timed(func() error {
 		if err := f.resume(ctx); err != nil {
 			return err
@@ -145,6 +153,10 @@ func (l *lab) drain(ctx context.Context, f follower, from string, mark int) (usa
 	if err := errors.Join(err, stopped); err != nil {
 		return u, err
 	}
+	if u.sourceCPU, u.targetCPU, err = l.serversCPU(ctx); err != nil {
+		return u, err
+	}
+	u.sourceCPU, u.targetCPU = u.sourceCPU-source, u.targetCPU-target
 	return u, l.same(ctx, from, f.target())
 }
 

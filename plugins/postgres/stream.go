@@ -26,6 +26,9 @@ const (
 	deadAfter = 2 * time.Minute
 	// idleEvery bounds how often Idle frames are sent.
 	idleEvery = 100 * time.Millisecond
+	// behindMicros between a commit and the moment the server sends it, both by its own clock: the stream is so
+	// far behind that gathering costs no latency that anyone would notice.
+	behindMicros = 50_000
 	// xidMask is the part of a transaction id that the stream carries.
 	xidMask = 1<<32 - 1
 )
@@ -46,6 +49,8 @@ type streamer struct {
 	// xid is the newest known full transaction id: the stream has only its lower half.
 	xid uint64
 
+	// behind: what arrives was committed a while ago.
+	behind  bool
 	inTxn   bool
 	skip    bool
 	commit  uint64
@@ -202,7 +207,7 @@ func (st *streamer) read(ctx context.Context) error {
 		if err := st.due(); err != nil {
 			return err
 		}
-		n, err := st.conn.fill(st.patience())
+		n, err := st.conn.fill(st.patience(), st.behind)
 		if err != nil {
 			return mapError(err, st.where)
 		}
@@ -224,6 +229,8 @@ func (st *streamer) patience() time.Duration {
 	switch {
 	case st.inTxn:
 		return idleWait
+	case st.behind && !st.round.empty():
+		return gatherWait
 	case st.round.empty() && st.inFlight():
 		return idleWait / 10
 	case st.round.empty():
@@ -246,7 +253,11 @@ func (st *streamer) quiet() error {
 		return nil
 	}
 	if !st.round.empty() {
-		if !st.inFlight() || time.Since(st.round.since) >= roundAge {
+		age := roundAge
+		if st.behind {
+			age = behindAge
+		}
+		if !st.inFlight() && !st.behind || time.Since(st.round.since) >= age {
 			return st.round.flush(false)
 		}
 		return nil
@@ -262,7 +273,7 @@ func (st *streamer) due() error {
 	if st.round.empty() {
 		return st.idle()
 	}
-	if !st.round.backlog && time.Since(st.round.since) >= roundLate {
+	if !st.behind && time.Since(st.round.since) >= roundLate {
 		return st.round.flush(false)
 	}
 	return nil
@@ -297,11 +308,16 @@ func (st *streamer) copyData(body []byte) error {
 	w := wire{b: body}
 	switch kind := w.u8(); kind {
 	case 'w':
-		w.take(24) // start, end, clock: keepalives and commits say it better
+		w.take(16) // start and end: keepalives and commits say it better
+		clock := int64(w.u64()) + pgEpochMicros
 		if w.bad || len(w.b) == 0 {
 			return st.broken("a change without content")
 		}
-		return st.change(w)
+		if err := st.change(w); err != nil {
+			return err
+		}
+		st.behind = st.inTxn && clock-st.micros > behindMicros || !st.inTxn && st.behind
+		return nil
 	case 'k':
 		end, clock, ask := w.u64(), w.u64(), w.u8()
 		if w.bad {
@@ -310,7 +326,11 @@ func (st *streamer) copyData(body []byte) error {
 		if ask == 1 {
 			st.link.answer()
 		}
-		if !st.inTxn && end > st.seen {
+		if st.inTxn {
+			return nil
+		}
+		st.behind = false // the server sends one before it sleeps: there is no more to decode
+		if end > st.seen {
 			st.seen, st.seenAt = end, int64(clock)+pgEpochMicros
 		}
 		return nil

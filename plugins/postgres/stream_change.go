@@ -80,7 +80,7 @@ func (st *streamer) end(w *wire) error {
 		st.enter()
 	}
 	r.end = position(commit, end)
-	if r.full() || r.piece > 0 || len(r.truncs) > 0 {
+	if r.full(st.behind) || r.piece > 0 || len(r.truncs) > 0 {
 		return r.flush(false)
 	}
 	return nil

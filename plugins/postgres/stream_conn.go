@@ -22,10 +22,8 @@ const (
 	// lowWater lets the kernel gather before it wakes us: a walsender sends every change on its own, and
 	// waking up for each costs the source as much as decoding them.
 	lowWater = 64 << 10
-	// gatherWait ends gathering: nothing more than the mark came in this time, so the stream is caught up.
-	gatherWait = 2 * time.Millisecond
-	// busyBytes within gatherWait begin gathering.
-	busyBytes = 16 << 10
+	// gatherWait bounds how long that may hold back what is below the mark.
+	gatherWait = 10 * time.Millisecond
 	// maxWalMessage is PostgreSQL's own bound.
 	maxWalMessage = 1 << 30
 	writeWait     = time.Minute
@@ -38,9 +36,6 @@ type walConn struct {
 	buf    []byte
 	r, w   int
 	gather bool
-	// since and got measure how much arrives.
-	since time.Time
-	got   int
 
 	mu  sync.Mutex // serialises writes
 	out [39]byte
@@ -51,7 +46,7 @@ func newWalConn(pc *pgconn.PgConn) (*walConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &walConn{nc: h.Conn, buf: make([]byte, walBuffer), since: time.Now()}
+	c := &walConn{nc: h.Conn, buf: make([]byte, walBuffer)}
 	inner := h.Conn
 	if t, ok := inner.(*tls.Conn); ok {
 		inner = t.NetConn()
@@ -77,7 +72,7 @@ func (c *walConn) start(sql string, wait time.Duration) error {
 		case err != nil:
 			return err
 		case !ok:
-			if _, err := c.fill(50 * time.Millisecond); err != nil {
+			if _, err := c.fill(50*time.Millisecond, false); err != nil {
 				return err
 			}
 			if time.Now().After(end) {
@@ -117,24 +112,18 @@ func (c *walConn) next() (typ byte, body []byte, ok bool, err error) {
 	return have[0], have[5 : n+1], true, nil
 }
 
-// fill waits up to wait for more bytes; 0 and no error: none came.
-func (c *walConn) fill(wait time.Duration) (int, error) {
+// fill waits up to wait for more bytes; 0 and no error: none came. behind: there is much to come, so that
+// gathering it is worth a moment.
+func (c *walConn) fill(wait time.Duration, behind bool) (int, error) {
 	c.room()
+	c.setGather(behind)
 	if c.gather {
 		wait = min(wait, gatherWait)
 	}
 	n, err := c.readFor(wait)
 	if n == 0 && err == nil && c.gather {
-		// The mark also hides what is below it: look once more without waiting for it.
-		c.setGather(false)
+		// The mark hides what is below it from the poller, not from a read that starts now.
 		n, err = c.readFor(time.Millisecond / 4)
-	}
-	c.got += n
-	if now := time.Now(); now.Sub(c.since) >= gatherWait || c.got >= busyBytes {
-		if c.got >= busyBytes && now.Sub(c.since) <= 2*gatherWait {
-			c.setGather(true)
-		}
-		c.since, c.got = now, 0
 	}
 	return n, err
 }

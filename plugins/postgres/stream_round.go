@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// A round is as small as latency wants while the target keeps up, and as large as bulk statements want
-	// when it does not.
+	// A round is as small as latency wants while the stream keeps up, and as large as bulk statements want
+	// when it is behind.
 	roundBytes   = 4 << 20
 	roundRows    = 20_000
 	backlogBytes = 16 << 20
@@ -18,10 +18,10 @@ const (
 	pieceBytes = 8 << 20
 	// roundAge bounds how long a change waits while an earlier round is under way.
 	roundAge = 20 * time.Millisecond
+	// behindAge bounds it while the stream is behind and the server pauses.
+	behindAge = 250 * time.Millisecond
 	// roundLate bounds it when changes never stop.
 	roundLate = 100 * time.Millisecond
-	// blocked: an emit that took longer than this means that the reader is ahead of the target.
-	blocked = 2 * time.Millisecond
 	// heldBytes is what the tables' buffers may keep between rounds.
 	heldBytes = 48 << 20
 	// rowBytes is counted for a row besides its values.
@@ -30,19 +30,18 @@ const (
 
 // round gathers whole transactions, or a piece of one.
 type round struct {
-	emit    func(*sdk.Frame) error
-	seq     uint64
-	piece   uint32
-	pos     []byte
-	ids     []uint64
-	micros  []int64
-	tables  []*streamTable // with rows
-	used    map[*streamTable]struct{}
-	truncs  []*rowv1.Truncate
-	rows    int
-	bytes   int
-	since   time.Time
-	backlog bool
+	emit   func(*sdk.Frame) error
+	seq    uint64
+	piece  uint32
+	pos    []byte
+	ids    []uint64
+	micros []int64
+	tables []*streamTable // with rows
+	used   map[*streamTable]struct{}
+	truncs []*rowv1.Truncate
+	rows   int
+	bytes  int
+	since  time.Time
 	// end is the position of the last whole transaction in it, nil while there is none.
 	end []byte
 	// last is the position of the last round emitted.
@@ -71,8 +70,8 @@ func (r *round) touch(st *streamTable) {
 func (r *round) empty() bool { return len(r.ids) == 0 && r.piece == 0 }
 
 // full reports whether a round of whole transactions is large enough.
-func (r *round) full() bool {
-	if r.backlog {
+func (r *round) full(behind bool) bool {
+	if behind {
 		return r.bytes >= backlogBytes || r.rows >= backlogRows
 	}
 	return r.bytes >= roundBytes || r.rows >= roundRows
@@ -83,7 +82,6 @@ func (r *round) flush(open bool) error {
 	if r.empty() && !open {
 		return nil
 	}
-	started := time.Now()
 	pos := r.end
 	if open {
 		pos = r.pos[len(r.pos)-positionSize:]
@@ -98,7 +96,6 @@ func (r *round) flush(open bool) error {
 	if err := r.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_RoundEnd{RoundEnd: end}}, nil); err != nil {
 		return err
 	}
-	r.backlog = time.Since(started) > blocked
 	r.pos, r.ids, r.micros, r.truncs = nil, nil, nil, nil
 	r.rows, r.bytes = 0, 0
 	if open {
