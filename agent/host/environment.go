@@ -13,7 +13,7 @@ import (
 // passed are the variables a connector inherits, with these prefixes or names, and nothing else: what drivers need to
 // find logins and certificates, what telemetry needs, and the log's level.
 var (
-	passed = []string{"HOME", "PGPASSFILE", "PGSERVICEFILE", "PGPASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ", "GOCOVERDIR", telemetry.LevelVar}
+	passed = []string{"HOME", "PGPASSFILE", "PGSERVICEFILE", "PGPASSWORD", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ", "GOCOVERDIR", telemetry.LevelVar, telemetry.ProfileVar}
 	prefix = []string{"PGSSL", "OTEL_"}
 )
 

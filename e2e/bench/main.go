@@ -3,6 +3,7 @@
 //
 //	make bench                                  # everything; takes about two hours
 //	make bench BENCH='-scale 0.1 -only narrow,wide'
+//	DROVER_PROFILE=/tmp/profiles make bench ... # every Drover process writes a CPU profile there when it ends
 package main
 
 import (

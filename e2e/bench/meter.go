@@ -35,7 +35,8 @@ type metered struct {
 	done  chan struct{} // the sampler has ended
 }
 
-const sampleEvery = 50 * time.Millisecond
+// sampleEvery is rare enough that watching costs little beside the work.
+const sampleEvery = 100 * time.Millisecond
 
 // drive starts drover.
 func (l *lab) drive(args ...string) (*metered, error) {

@@ -38,10 +38,11 @@ func Setup(ctx context.Context, service string) (shutdown func(context.Context) 
 	setLogger(log)
 	otel.SetTextMapPropagator(propagator)
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry: export failed", "err", err) }))
-	if os.Getenv("OTEL_SDK_DISABLED") == "true" {
-		return nothing, nil
+	profiled, err := startProfile(service)
+	if err != nil || os.Getenv("OTEL_SDK_DISABLED") == "true" {
+		return profiled, err
 	}
-	var stops []func(context.Context) error
+	stops := []func(context.Context) error{profiled}
 	shutdown = func(ctx context.Context) error {
 		var errs []error
 		for _, stop := range stops {
