@@ -79,7 +79,7 @@ func (st *streamer) end(w *wire) error {
 	if !st.indexed {
 		st.enter()
 	}
-	r.end = position(commit, end)
+	r.end = appendPosition(r.end[:0], commit, end)
 	if r.full(st.behind) || r.piece > 0 || len(r.truncs) > 0 {
 		return r.flush(false)
 	}

@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,8 +56,14 @@ func TestStreamLatency(t *testing.T) {
 	_ = r.stop()
 }
 
-// BenchmarkStreamRead reads a million single-row changes in transactions of 10,000 and drops them.
+// BenchmarkStreamRead reads single-row changes in transactions of 10,000 rows, and of one row, and drops them.
 func BenchmarkStreamRead(b *testing.B) {
+	for _, size := range []int{10_000, 1} {
+		b.Run(fmt.Sprintf("rows=%d", size), func(b *testing.B) { streamRead(b, 300_000, size) })
+	}
+}
+
+func streamRead(b *testing.B, total, size int) {
 	url := dev.Database(b)
 	table := itemTable(0, "item")
 	dev.MustExec(b, url, itemDDL)
@@ -64,13 +72,16 @@ func BenchmarkStreamRead(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	dev.MustExec(b, url, `DO $$ BEGIN FOR i IN 0..99 LOOP INSERT INTO item SELECT i*10000+g, 'some note of a row '||g, 'x' FROM generate_series(1,10000) g; COMMIT; END LOOP; END $$`)
+	dev.MustExec(b, url+"&options=-c%20synchronous_commit%3Doff", fmt.Sprintf(`DO $$ BEGIN FOR i IN 0..%d LOOP INSERT INTO item
+		SELECT i * %d + g, 'some note of a row '||g, 'x' FROM generate_series(1, %d) g; COMMIT; END LOOP; END $$`, total/size-1, size, size))
+	b.ReportAllocs()
+	before := cost(b)
 	for b.Loop() {
 		ctx, cancel := context.WithCancel(b.Context())
 		rows := 0
 		_ = src.Stream(ctx, &connectorv1.StreamRequest_Start{Pipeline: "bench", From: got.GetPosition(), Tables: []*rowv1.Table{table}}, nil, func(f *sdk.Frame) error {
 			if k := f.Header.GetRoundBatch(); k != nil {
-				if rows += int(k.GetRows()); rows >= 1_000_000 {
+				if rows += int(k.GetRows()); rows >= total {
 					cancel()
 				}
 			}
@@ -78,8 +89,20 @@ func BenchmarkStreamRead(b *testing.B) {
 			return nil
 		})
 		cancel()
-		if rows < 1_000_000 {
+		if rows < total {
 			b.Fatalf("%d rows", rows)
 		}
 	}
+	after := cost(b)
+	n := float64(total) * float64(b.N)
+	b.ReportMetric(float64(after.Utime.Nano()+after.Stime.Nano()-before.Utime.Nano()-before.Stime.Nano())/n, "cpu-ns/row")
+	b.ReportMetric(float64(after.Nvcsw-before.Nvcsw)*1000/n, "waits/1000rows")
+}
+
+// cost is what this process has used so far.
+func cost(b *testing.B) (u syscall.Rusage) {
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u
 }

@@ -42,7 +42,7 @@ type round struct {
 	rows   int
 	bytes  int
 	since  time.Time
-	// end is the position of the last whole transaction in it, nil while there is none.
+	// end is the position of the last whole transaction in it, empty while there is none.
 	end []byte
 	// last is the position of the last round emitted.
 	last []byte
@@ -101,7 +101,7 @@ func (r *round) flush(open bool) error {
 	if open {
 		r.piece++
 	} else {
-		r.last, r.end = end.Position, nil
+		r.last, r.end = end.Position, r.end[:0]
 		r.seq, r.piece = r.seq+1, 0
 	}
 	r.shrink()
