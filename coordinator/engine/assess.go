@@ -28,6 +28,9 @@ func (p *Pipeline) assess(ctx context.Context) error {
 			return err
 		}
 		*side.name = r.GetOpen().GetOpen().GetDisplay()
+		if side.name == &p.state.Source {
+			p.state.PositionFormat = r.GetOpen().GetDescribe().GetPositionFormat()
+		}
 	}
 	if p.state.Discovered {
 		return nil

@@ -5,6 +5,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/position"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -50,8 +52,9 @@ func (p *Pipeline) publish() {
 		s.Phases = append(s.Phases, &controlv1.PhaseTime{Phase: x.Phase, StartedMicros: x.Start, EndedMicros: x.End})
 	}
 	p.catalogStatus(s)
-	s.Stream = p.run.progress
 	if st := p.run.progress; st != nil {
+		s.Stream = proto.CloneOf(st)
+		s.Stream.AppliedPrintable = position.Print(p.state.PositionFormat, st.Applied)
 		s.LagSeconds = float64(st.LagMicros) / 1e6
 	}
 	s.RowsPerSecond, s.BytesPerSecond, s.ChangesPerSecond = p.rate.add(sample{p.shown, s.RowsLoaded, s.BytesLoaded, s.Stream.GetChanges()})
@@ -121,6 +124,9 @@ func (p *Pipeline) count(s *controlv1.Status) ([]*controlv1.TableStatus, []*cont
 			GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared, Failure: t.failure}
 		for _, c := range t.chunks {
 			st := &controlv1.ChunkStatus{Id: c.row.Id, Table: t.name(), State: "pending", Agent: c.Agent, Epoch: c.Epoch, Attempts: int32(c.Attempts)}
+			if len(c.Floor) > 0 && !c.Written {
+				st.Floor = position.Print(p.state.PositionFormat, store.ReadFloor(c.Floor).GetPosition())
+			}
 			switch {
 			case c.Written:
 				st.State, st.Rows, st.Bytes = "written", c.result.GetRows(), c.result.GetBytes()

@@ -32,6 +32,8 @@ type State struct {
 	Source  string
 	Target  string
 	TraceID string
+	// PositionFormat is how the source's connector wants its positions printed.
+	PositionFormat string `json:",omitempty"`
 }
 
 // PhaseTime is when a phase began and ended, in microseconds.

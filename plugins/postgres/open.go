@@ -34,7 +34,7 @@ func describe() *connectorv1.DescribeResponse {
 			sdk.AbilityExactCoverage, sdk.AbilitySharedSnapshot, sdk.AbilityTransactional, "truncate",
 			sdk.NativePrefix + sdk.LanePGCopyBinary, sdk.NativePrefix + sdk.LanePGCopyText, sdk.NativePrefix + sdk.LanePGValues,
 		},
-		ConfigSchema: configSchema,
+		ConfigSchema: configSchema, PositionFormat: positionFormat,
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 // that bytes compare as the log is ordered. The slot is moved to the second half.
 const positionSize = 16
 
+// positionFormat prints the end of the transaction as the server writes an LSN.
+const positionFormat = "%[8:12]X/%[12:16]X"
+
 // position makes the position of a transaction.
 func position(commit, end uint64) []byte {
 	return appendPosition(make([]byte, 0, positionSize), commit, end)

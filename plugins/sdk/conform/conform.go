@@ -117,7 +117,7 @@ func (k Kit) describe(t *testing.T) {
 	for _, c := range []sdk.Connector{k.Source(t), k.Sink(t)} {
 		d, err := c.Describe(t.Context())
 		must(t, err)
-		if d.Name == "" || d.Dialect == "" || len(d.Roles) == 0 || len(d.Abilities) == 0 || d.ConfigSchema == "" {
+		if d.Name == "" || d.Dialect == "" || len(d.Roles) == 0 || len(d.Abilities) == 0 || d.ConfigSchema == "" || d.PositionFormat == "" {
 			t.Errorf("describe is incomplete: %v", d)
 		}
 		must(t, c.Close())

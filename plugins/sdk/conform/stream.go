@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/droverdb/drover/internal/position"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
@@ -85,6 +86,9 @@ func (k Kit) stream(t *testing.T) {
 	p, ctx := k.prepared(t)
 	start, err := p.src.Prepare(ctx, &connectorv1.PrepareRequest{Pipeline: pipeline, Tables: p.tables})
 	must(t, err)
+	if d, err := p.src.Describe(ctx); err != nil || position.Print(d.PositionFormat, start.Position) != start.Printable {
+		t.Errorf("the position prints as %q, not as %q (%v)", position.Print(d.GetPositionFormat(), start.Position), start.Printable, err)
+	}
 	again, err := p.src.Prepare(ctx, &connectorv1.PrepareRequest{Pipeline: pipeline, Tables: p.tables})
 	must(t, err)
 	if !again.Existed {

@@ -182,9 +182,12 @@ type DescribeResponse struct {
 	// exact_coverage, shared_snapshot, transactional, truncate, native:pgcopy-binary, native:pg-values …
 	Abilities []string `protobuf:"bytes,5,rep,name=abilities,proto3" json:"abilities,omitempty"`
 	// JSON Schema (draft-07) of Open.options.
-	ConfigSchema  string `protobuf:"bytes,6,opt,name=config_schema,json=configSchema,proto3" json:"config_schema,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ConfigSchema string `protobuf:"bytes,6,opt,name=config_schema,json=configSchema,proto3" json:"config_schema,omitempty"`
+	// How a position is printed, e.g. "%[8:12]X/%[12:16]X": bytes 8 to 12 in hex, a slash, bytes 12 to 16 in hex.
+	// X and d are big-endian numbers, s is text; both bounds may be left out.
+	PositionFormat string `protobuf:"bytes,7,opt,name=position_format,json=positionFormat,proto3" json:"position_format,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DescribeResponse) Reset() {
@@ -255,6 +258,13 @@ func (x *DescribeResponse) GetAbilities() []string {
 func (x *DescribeResponse) GetConfigSchema() string {
 	if x != nil {
 		return x.ConfigSchema
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetPositionFormat() string {
+	if x != nil {
+		return x.PositionFormat
 	}
 	return ""
 }
@@ -2640,14 +2650,15 @@ var File_drover_connector_v1_connector_proto protoreflect.FileDescriptor
 const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\n" +
 	"#drover/connector/v1/connector.proto\x12\x13drover.connector.v1\x1a\x17drover/row/v1/row.proto\"\x11\n" +
-	"\x0fDescribeRequest\"\xce\x01\n" +
+	"\x0fDescribeRequest\"\xf7\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
 	"\adialect\x18\x03 \x01(\tR\adialect\x12/\n" +
 	"\x05roles\x18\x04 \x03(\x0e2\x19.drover.connector.v1.RoleR\x05roles\x12\x1c\n" +
 	"\tabilities\x18\x05 \x03(\tR\tabilities\x12#\n" +
-	"\rconfig_schema\x18\x06 \x01(\tR\fconfigSchema\"\xb0\x02\n" +
+	"\rconfig_schema\x18\x06 \x01(\tR\fconfigSchema\x12'\n" +
+	"\x0fposition_format\x18\a \x01(\tR\x0epositionFormat\"\xb0\x02\n" +
 	"\vOpenRequest\x12-\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1a\n" +
