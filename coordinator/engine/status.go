@@ -114,10 +114,36 @@ func (p *Pipeline) health(s *controlv1.Status) {
 	}
 }
 
+// fraction adds up how much of the load is done: tables weigh by their size, each counts by its acknowledged rows.
+type fraction struct{ done, total float64 }
+
+func (f *fraction) add(bytes int64, t *controlv1.TableStatus) {
+	const page = 8192 // an empty table is work, too
+	weight, part := float64(max(bytes, page)), 0.0
+	switch {
+	case t.State == "loaded":
+		part = 1
+	case t.RowsEstimate > 0:
+		part = min(0.99, float64(t.Rows)/float64(t.RowsEstimate))
+	case t.ChunksTotal > 0:
+		part = float64(t.ChunksDone) / float64(t.ChunksTotal)
+	}
+	f.done, f.total = f.done+weight*part, f.total+weight
+}
+
+func (f *fraction) value() float64 {
+	if f.total == 0 {
+		return 0
+	}
+	return f.done / f.total
+}
+
 // count adds up tables and chunks.
 func (p *Pipeline) count(s *controlv1.Status) ([]*controlv1.TableStatus, []*controlv1.ChunkStatus) {
 	var tables []*controlv1.TableStatus
 	var chunks []*controlv1.ChunkStatus
+	var done fraction
+	defer func() { s.LoadFraction = done.value() }()
 	for _, t := range p.ordered() {
 		v := &controlv1.TableStatus{Source: t.name(), Target: t.row.Target.GetSchema() + "." + t.row.Target.GetName(), State: "queued",
 			RowsEstimate: max(t.row.EstimatedRows, 0), Rows: t.Rows, Bytes: t.Bytes, ChunksTotal: int64(t.Chunks), Gate: t.row.Gate.String(),
@@ -157,7 +183,8 @@ func (p *Pipeline) count(s *controlv1.Status) ([]*controlv1.TableStatus, []*cont
 		s.RowsLoaded, s.BytesLoaded = s.RowsLoaded+v.Rows, s.BytesLoaded+v.Bytes
 		s.ChunksTotal, s.ChunksDone = s.ChunksTotal+v.ChunksTotal, s.ChunksDone+v.ChunksDone
 		tables = append(tables, v)
-		if len(s.TopTables) < 8 && v.State == "loading" {
+		done.add(t.row.EstimatedBytes, v)
+		if len(s.TopTables) < 8 && (v.State == "loading" || v.State == "held") {
 			s.TopTables = append(s.TopTables, v)
 		}
 	}

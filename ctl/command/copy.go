@@ -61,7 +61,7 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 	for tries := 0; ; tries++ {
 		err = e.copyOnce(ctx, s, secrets)
 		d := diag.Find(err)
-		if d == nil || d.Code.ID != diag.AuthFailed.ID || tries >= 2 || !term.IsTerminal(int(e.in.Fd())) {
+		if d == nil || d.Code.ID != diag.AuthFailed.ID || tries >= 2 || !e.asks() {
 			return err
 		}
 		if err := e.prompt(d, s, secrets); err != nil {
@@ -129,7 +129,7 @@ func (e *env) prompt(d *diag.Error, s *controlv1.Spec, secrets map[string]string
 }
 
 func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[string]string) error {
-	tree, err := up.Start(ctx, up.Options{Data: copyData(e.data, s.Name), Name: "local", Secrets: secrets, Verbose: e.verbose})
+	tree, err := up.Start(ctx, up.Options{Data: copyData(e.state, s.Name), Name: "local", Secrets: secrets, Verbose: e.verbose})
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		if err := stop(); err != nil {
 			return err
 		}
-		return os.RemoveAll(filepath.Clean(copyData(e.data, s.Name)))
+		return os.RemoveAll(filepath.Clean(copyData(e.state, s.Name)))
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (e *env) dial(ctx context.Context, pipeline string) (controlv1.ControlServi
 		}
 		return c, done, nil
 	}
-	return nil, nil, diag.NoCoord.New(e.data, last, "no coordinator runs here")
+	return nil, nil, diag.NoCoord.New(e.state, last, "no coordinator runs here")
 }
 
 func (e *env) addresses(pipeline string) []string {
@@ -45,11 +45,11 @@ func (e *env) addresses(pipeline string) []string {
 		return []string{e.coordinator}
 	}
 	var out []string
-	dirs := []string{e.data}
+	dirs := []string{e.state}
 	if pipeline != "" {
-		dirs = append([]string{copyData(e.data, pipeline)}, dirs...)
+		dirs = append([]string{copyData(e.state, pipeline)}, dirs...)
 	} else {
-		more, _ := filepath.Glob(filepath.Join(e.data, "copy", "*"))
+		more, _ := filepath.Glob(filepath.Join(e.state, "copy", "*"))
 		sort.Strings(more)
 		dirs = append(dirs, more...)
 	}

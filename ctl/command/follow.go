@@ -2,15 +2,9 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
@@ -28,13 +22,12 @@ func (e *env) follow(ctx context.Context, c controlv1.ControlServiceClient, s *c
 	if _, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true}); err != nil {
 		return nil, e.remote(err)
 	}
-	return e.watch(ctx, c, s.Name)
+	return e.watch(ctx, c, s.Name, e.shower(e.err, e.errTerm, "ctrl-c stops, the same command goes on"))
 }
 
 // watch shows a pipeline until it ends or ctx does. A coordinator that steps down ends its watches, and the next
 // one goes on with the pipeline: so do we.
-func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipeline string) (*controlv1.Status, error) {
-	show := e.shower()
+func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipeline string, show shower) (*controlv1.Status, error) {
 	defer show.end()
 	var last *controlv1.Status
 	var lost time.Time
@@ -42,7 +35,13 @@ func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipel
 		err := e.watchOnce(ctx, c, pipeline, func(s *controlv1.Status) { last, lost = s, time.Time{}; show.status(s) })
 		d := diag.Find(err)
 		switch {
-		case ctx.Err() != nil || ended(last):
+		case ctx.Err() != nil:
+			return last, err
+		case ended(last):
+			show.end()
+			if err != nil {
+				e.showProblems(last)
+			}
 			return last, err
 		case err != nil && (last == nil || d == nil || d.Code.ID != diag.NoCoord.ID):
 			return last, err
@@ -84,7 +83,6 @@ func (e *env) watchOnce(ctx context.Context, c controlv1.ControlServiceClient, p
 		}
 		seen(r.Status)
 		if err := fatal(r.Status); err != nil {
-			e.showProblems(r.Status)
 			return err
 		}
 	}
@@ -113,80 +111,3 @@ func fatal(s *controlv1.Status) error {
 	}
 	return wire.Error(s.Failures[0])
 }
-
-// shower prints progress in the form that fits where it goes.
-type shower interface {
-	status(*controlv1.Status)
-	end()
-}
-
-func (e *env) shower() shower {
-	switch {
-	case e.progress == "none" || e.quiet:
-		return silent{}
-	case e.progress == "json":
-		return &lines{w: e.err, every: e.every, form: jsonLine}
-	case e.progress == "auto" && tty(e.err):
-		return &live{w: e.err.(*os.File)}
-	}
-	return &lines{w: e.err, every: e.every, form: func(s view.Status) string { return view.Line(s, time.Now()) }}
-}
-
-type silent struct{}
-
-func (silent) status(*controlv1.Status) {}
-func (silent) end()                     {}
-
-func jsonLine(s view.Status) string {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
-
-// lines prints one line per interval, and at every change of phase.
-type lines struct {
-	w     io.Writer
-	every time.Duration
-	form  func(view.Status) string
-	phase string
-	at    time.Time
-}
-
-func (l *lines) status(s *controlv1.Status) {
-	v := view.FromStatus(s)
-	if v.Phase == l.phase && time.Since(l.at) < l.every {
-		return
-	}
-	l.phase, l.at = v.Phase, time.Now()
-	fmt.Fprintln(l.w, l.form(v))
-}
-
-func (*lines) end() {}
-
-// live redraws a few lines in place.
-type live struct {
-	w     *os.File
-	drawn int
-}
-
-func (l *live) status(s *controlv1.Status) {
-	width, _, err := term.GetSize(int(l.w.Fd()))
-	if err != nil {
-		width = 80
-	}
-	out := view.Screen(s, width-1)
-	b := &strings.Builder{}
-	if l.drawn > 0 {
-		fmt.Fprintf(b, "\x1b[%dA", l.drawn)
-	}
-	for _, line := range out {
-		fmt.Fprintf(b, "\r\x1b[2K%s\n", line)
-	}
-	b.WriteString("\x1b[J")
-	l.drawn = len(out)
-	io.WriteString(l.w, b.String())
-}
-
-func (l *live) end() { l.drawn = 0 }

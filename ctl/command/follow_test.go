@@ -46,8 +46,8 @@ func TestWatch_OutlivesTheTermOfACoordinator(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	e := &env{progress: "none"}
-	last, err := e.watch(context.Background(), controlv1.NewControlServiceClient(conn), "shop")
+	e := &env{}
+	last, err := e.watch(context.Background(), controlv1.NewControlServiceClient(conn), "shop", silent{})
 	if err != nil || last.GetPhase() != controlv1.Phase_PHASE_DONE {
 		t.Errorf("the watch ended with %v, %v; the pipeline was not done", last, err)
 	}

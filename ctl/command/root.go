@@ -39,26 +39,30 @@ func (e exitError) Error() string { return fmt.Sprintf("exit %d", e.code) }
 
 // env is what every verb needs: where to print, where the state lives.
 type env struct {
-	out, err    io.Writer
-	in          *os.File
-	data        string
-	coordinator string
-	output      string
-	json        bool
-	progress    string
-	every       time.Duration
-	quiet       bool
-	verbose     bool
-	tlsCert     string
-	tlsKey      string
-	tlsCA       string
+	// out and err take text, in glyphs that the locale has; data takes JSON, byte for byte, to the same place as out.
+	out, err, data io.Writer
+	// outTerm and errTerm are the terminals behind out and err, nil when something else is there.
+	outTerm, errTerm *os.File
+	in               *os.File
+	state            string
+	coordinator      string
+	output           string
+	json             bool
+	progress         string
+	every            time.Duration
+	quiet            bool
+	verbose          bool
+	tlsCert          string
+	tlsKey           string
+	tlsCA            string
 }
 
 // Main runs drover with the given arguments and returns its exit code.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	e := &env{out: os.Stdout, err: os.Stderr, in: os.Stdin}
+	context.AfterFunc(ctx, stop) // the first Ctrl-C drains or detaches; the second one ends the program at once
+	e := newEnv(os.Getenv)
 	flush, err := telemetry.Setup(ctx, service(args))
 	if err != nil {
 		return e.exit(diag.Usage.New("environment", err, "telemetry is misconfigured"))
@@ -83,6 +87,22 @@ func service(args []string) string {
 	return "drover"
 }
 
+func newEnv(get func(string) string) *env {
+	e := &env{out: os.Stdout, err: os.Stderr, data: os.Stdout, in: os.Stdin, outTerm: terminal(os.Stdout), errTerm: terminal(os.Stderr)}
+	if !view.UTF8(get) {
+		e.out, e.err = view.ASCII(e.out), view.ASCII(e.err)
+	}
+	return e
+}
+
+// terminal is f if a person looks at it and it can redraw, else nil.
+func terminal(f *os.File) *os.File {
+	if !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
+		return nil
+	}
+	return f
+}
+
 func (e *env) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "drover",
@@ -95,7 +115,7 @@ without locks, gaps or doubles, and keeps the two equal until you switch over.`,
 		SilenceUsage: true, SilenceErrors: true, Version: Version,
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&e.data, "data", defaultData(), "directory of the local state")
+	f.StringVar(&e.state, "data", defaultData(), "directory of the local state")
 	f.StringVar(&e.coordinator, "coordinator", os.Getenv("DROVER_COORDINATOR"), "address of a coordinator (host:port or unix:PATH); default: the one under --data")
 	f.StringVarP(&e.output, "output", "o", "", "table | json | jsonl")
 	f.BoolVar(&e.json, "json", false, "the same as -o json")
@@ -202,11 +222,8 @@ func exitCode(d *diag.Error) int {
 	return exitFailed
 }
 
-// tty reports whether w is a terminal a person looks at.
-func tty(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
+// asks reports whether a question can be asked: never off a terminal.
+func (e *env) asks() bool { return e.errTerm != nil && term.IsTerminal(int(e.in.Fd())) }
 
 // say prints a message to stderr unless --quiet.
 func (e *env) say(format string, args ...any) {

@@ -21,7 +21,7 @@ func (e *env) upCmd() *cobra.Command {
 		Use: "up", Short: "Run coordinator, embedded etcd and agent in one process tree", Args: cobra.NoArgs,
 		Example: "  drover up --data /var/lib/drover",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return e.serve(c, up.Options{Data: e.data, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Verbose: e.verbose})
+			return e.serve(c, up.Options{Data: e.state, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Verbose: e.verbose})
 		},
 	}
 	c.Flags().StringVar(&listen, "listen", "", "also listen here for control and agents (host:port; off loopback with TLS only)")
@@ -36,7 +36,7 @@ func (e *env) coordinatorCmd() *cobra.Command {
 		Use: "run", Short: "Run a coordinator, with embedded or external etcd", Args: cobra.NoArgs,
 		Example: "  drover coordinator run --data /var/lib/drover --listen 127.0.0.1:7443\n  drover coordinator run --etcd http://127.0.0.1:2379 --listen 127.0.0.1:7443",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return e.serve(c, up.Options{Data: e.data, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Etcd: etcd, NoAgent: true, Verbose: e.verbose})
+			return e.serve(c, up.Options{Data: e.state, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Etcd: etcd, NoAgent: true, Verbose: e.verbose})
 		},
 	}
 	c.Flags().StringVar(&listen, "listen", "", "address for control and agents")
@@ -66,7 +66,7 @@ func (e *env) agentCmd() *cobra.Command {
 		Use: "run", Short: "Run an agent near a database; it only dials out", Args: cobra.NoArgs,
 		Example: "  drover agent run --coordinator 127.0.0.1:7443 --name dc1-a",
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.Coordinator, o.TLS, o.Data, o.Verbose = e.coordinator, e.tlsFiles(), e.data, e.verbose
+			o.Coordinator, o.TLS, o.Data, o.Verbose = e.coordinator, e.tlsFiles(), e.state, e.verbose
 			if o.Coordinator == "" {
 				return diag.Usage.New("drover agent run", nil, "--coordinator is missing")
 			}

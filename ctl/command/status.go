@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/droverdb/drover/ctl/view"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -38,12 +40,11 @@ func (e *env) statusCmd() *cobra.Command {
 // detachable watches; the first Ctrl-C leaves the pipeline running.
 func (e *env) detachable(ctx context.Context, client controlv1.ControlServiceClient, pipeline string) error {
 	// Progress of a watch is its output: it belongs on stdout.
-	w := *e
-	w.err = e.out
+	show := e.shower(e.out, e.outTerm, "ctrl-c detaches, it keeps running")
 	if e.output == "json" || e.output == "jsonl" {
-		w.progress = "json"
+		show = &lines{w: e.data, every: e.every, form: jsonLine}
 	}
-	_, err := w.watch(ctx, client, pipeline)
+	_, err := e.watch(ctx, client, pipeline, show)
 	if ctx.Err() != nil {
 		e.say("detached: %s keeps running", pipeline)
 		return nil
@@ -56,10 +57,14 @@ func (e *env) printStatus(s *controlv1.Status) error {
 	switch {
 	case e.output == "json" || e.output == "jsonl":
 		return e.printJSON(v)
-	case !tty(e.out):
+	case e.outTerm == nil:
 		fmt.Fprintln(e.out, view.Line(v, time.Now()))
 	default:
-		for _, l := range view.Screen(s, 120) {
+		width, _, err := term.GetSize(int(e.outTerm.Fd()))
+		if err != nil {
+			width = 80
+		}
+		for _, l := range view.Screen(s, view.Style{Width: width, Color: os.Getenv("NO_COLOR") == ""}, nil) {
 			fmt.Fprintln(e.out, l)
 		}
 	}

@@ -67,7 +67,7 @@ func (e *env) printSummary(s *controlv1.Status) {
 }
 
 func (e *env) printJSON(v any) error {
-	enc := json.NewEncoder(e.out)
+	enc := json.NewEncoder(e.data)
 	if e.output == "json" {
 		enc.SetIndent("", "  ")
 	}

@@ -82,7 +82,7 @@ func (e *env) confirm(pipeline string, yes bool, typed string) error {
 	if yes && typed == pipeline {
 		return nil
 	}
-	if yes || !tty(e.err) || !tty(e.in) {
+	if yes || !e.asks() {
 		return diag.Confirm.New("pipeline "+pipeline, nil, "--yes --confirm %s is missing", pipeline)
 	}
 	fmt.Fprintf(e.err, "this removes slot, publication and tokens of %s. type the pipeline name: ", pipeline)

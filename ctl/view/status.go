@@ -2,6 +2,7 @@
 package view
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -55,6 +56,10 @@ type Load struct {
 	ChunksTotal    int64   `json:"chunks_total"`
 	RowsPerSecond  float64 `json:"rows_per_second"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
+	// Progress is 0 to 1.
+	Progress float64 `json:"progress"`
+	// ETA is the time left in seconds, at least and at most; absent while it is not known.
+	ETA []float64 `json:"eta_seconds,omitempty"`
 }
 
 // Count is done out of total.
@@ -106,7 +111,7 @@ func FromStatus(s *controlv1.Status) Status {
 		Desired: enumName(s.Desired.String(), "DESIRED_"), Mode: ModeName(s.Mode), Source: s.Source, Target: s.Target,
 		Tables: Tables{s.TablesTotal, s.TablesDone, s.TablesFailed, s.TablesCompared, s.TablesEqual},
 		Load: Load{s.RowsLoaded, s.RowsTotalEstimate, s.BytesLoaded, s.BytesTotalEstimate, s.ChunksDone, s.ChunksTotal,
-			s.RowsPerSecond, s.BytesPerSecond},
+			s.RowsPerSecond, s.BytesPerSecond, math.Round(s.LoadFraction*1e4) / 1e4, eta(s, time.UnixMicro(s.UpdatedMicros))},
 		Steps: Count{s.StepsDone, s.StepsTotal}, Waiting: s.Waiting, Bottleneck: s.Bottleneck, TraceID: s.TraceId,
 		Phases: []Phase{}, Failures: []Failure{}, NotCopied: []Left{}, Next: append([]string{}, s.NextSteps...),
 		Updated: stamp(s.UpdatedMicros),

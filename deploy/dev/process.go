@@ -53,7 +53,7 @@ func Spawn(cmd *exec.Cmd) (*Child, error) {
 	if cmd.SysProcAttr.Pdeathsig == 0 {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
-	cmd.SysProcAttr.Setpgid = true // a Ctrl-C at the terminal is ours to handle, in order
+	cmd.SysProcAttr.Setpgid = !cmd.SysProcAttr.Setsid // a Ctrl-C at the terminal is ours to handle, in order
 	c := &Child{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {

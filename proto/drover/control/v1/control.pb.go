@@ -459,8 +459,10 @@ type Status struct {
 	ForeignKeys        int64                  `protobuf:"varint,37,opt,name=foreign_keys,json=foreignKeys,proto3" json:"foreign_keys,omitempty"`
 	Sequences          int64                  `protobuf:"varint,38,opt,name=sequences,proto3" json:"sequences,omitempty"`
 	Problems           []*v11.Problem         `protobuf:"bytes,39,rep,name=problems,proto3" json:"problems,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// How much of the load is done, 0 to 1: tables weighed by their size, each by its acknowledged rows.
+	LoadFraction  float64 `protobuf:"fixed64,40,opt,name=load_fraction,json=loadFraction,proto3" json:"load_fraction,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
@@ -764,6 +766,13 @@ func (x *Status) GetProblems() []*v11.Problem {
 		return x.Problems
 	}
 	return nil
+}
+
+func (x *Status) GetLoadFraction() float64 {
+	if x != nil {
+		return x.LoadFraction
+	}
+	return 0
 }
 
 type PhaseTime struct {
@@ -2499,7 +2508,7 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x11heartbeat_seconds\x18\x10 \x01(\x03R\x10heartbeatSeconds\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\f\n" +
 	"\x06Status\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12.\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x121\n" +
@@ -2551,7 +2560,8 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\aindexes\x18$ \x01(\x03R\aindexes\x12!\n" +
 	"\fforeign_keys\x18% \x01(\x03R\vforeignKeys\x12\x1c\n" +
 	"\tsequences\x18& \x01(\x03R\tsequences\x128\n" +
-	"\bproblems\x18' \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\"\x85\x01\n" +
+	"\bproblems\x18' \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12#\n" +
+	"\rload_fraction\x18( \x01(\x01R\floadFraction\"\x85\x01\n" +
 	"\tPhaseTime\x12.\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x12%\n" +
 	"\x0estarted_micros\x18\x02 \x01(\x03R\rstartedMicros\x12!\n" +

@@ -1,0 +1,174 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+)
+
+// shownPhases are the words of the live display.
+var shownPhases = map[string]string{"assess": "ASSESSING", "schema": "SCHEMA", "load": "LOADING", "catch-up": "CATCHING UP",
+	"streaming": "STREAMING", "verify": "VERIFYING", "done": "DONE"}
+
+// Screen is the live form of a status: the lines that are redrawn in place. pace remembers former screens and may be nil.
+func Screen(raw *controlv1.Status, st Style, pace *Pace) []string {
+	s := FromStatus(raw)
+	out := []string{head(s, st)}
+	if s.Source != "" {
+		out = append(out, fit(st.Width, clean(s.Source)+" → "+clean(s.Target), prefixed("bottleneck: ", s.Bottleneck)))
+	}
+	if s.Waiting != "" {
+		out = append(out, st.paint(yellow, clip("waiting: "+strings.TrimPrefix(clean(s.Waiting), "waiting "), st.Width)))
+	}
+	if t := s.Stream; t != nil {
+		out = append(out, streamLine(s, t, st))
+	}
+	if s.Phase == "schema" || s.Phase == "catch-up" {
+		out = append(out, fit(st.Width, "schema steps "+Bar(s.Steps.Done, s.Steps.Total, 20)+fmt.Sprintf(" %d/%d", s.Steps.Done, s.Steps.Total)))
+	}
+	out = append(out, tableLines(raw, st, pace)...)
+	for _, f := range s.Failures {
+		out = append(out, st.paint(red, clip(fmt.Sprintf("%s %s: %s", f.Code, clean(f.Where), clean(f.Why)), st.Width)))
+		if len(out) > maxLines {
+			break
+		}
+	}
+	return append(out, footer(raw, s, st))
+}
+
+// maxLines bounds the screen so that it fits an ordinary terminal.
+const maxLines = 14
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+// head is the first line: what, how far, how fast, until when.
+func head(s Status, st Style) string {
+	word := shownPhases[s.Phase]
+	if s.Desired == "paused" || s.Desired == "stopped" {
+		word = strings.ToUpper(s.Desired)
+	}
+	parts := []string{s.Pipeline + "  " + word}
+	switch s.Phase {
+	case "streaming":
+		if t := s.Stream; t != nil {
+			parts = append(parts, fmt.Sprintf("lag %.1f s", t.LagSeconds), Short(int64(t.ChangesPerSecond))+" changes/s", Bytes(t.HeldBytes)+" held")
+		}
+	case "load":
+		parts[0] += fmt.Sprintf("  %d %%", int(100*s.Load.Progress))
+		parts = append(parts, fmt.Sprintf("%s of ~%s", Bytes(s.Load.Bytes), Bytes(s.Load.BytesEstimate)))
+		if s.Load.ETA != nil {
+			parts = append(parts, "ETA "+secondsRange(s.Load.ETA[0], s.Load.ETA[1]))
+		}
+		parts = append(parts, Bytes(int64(s.Load.BytesPerSecond))+"/s", Short(int64(s.Load.RowsPerSecond))+" rows/s")
+	case "verify":
+		parts = append(parts, fmt.Sprintf("%d/%d tables compared", s.Tables.Compared, s.Tables.Total))
+	}
+	line := fit(st.Width, append(parts, st.Hint)...)
+	colour := map[string]string{"ok": green, "waiting": yellow, "held": yellow, "failed": red}[s.Health]
+	return strings.Replace(line, word, st.paint(colour, word), 1)
+}
+
+func streamLine(s Status, t *Stream, st Style) string {
+	parts := []string{"changes: " + Short(t.Changes) + " applied"}
+	if s.Phase != "streaming" {
+		parts = append(parts, fmt.Sprintf("lag %.1f s", t.LagSeconds), Bytes(t.HeldBytes)+" held")
+	}
+	return fit(st.Width, append(parts, prefixed("at ", t.Position), Bytes(t.RetainedLogBytes)+" of log kept at the source")...)
+}
+
+// The columns of the table list. What a narrow terminal has no room for is left out from the right, the bar shrinks first.
+const (
+	stateWidth, percentWidth, rowsWidth, rateWidth, etaWidth = 9, 5, 19, 11, 8
+	wideBar, narrowBar                                       = 20, 8
+)
+
+func tableLines(raw *controlv1.Status, st Style, pace *Pace) []string {
+	if len(raw.TopTables) == 0 {
+		return nil
+	}
+	name := 5
+	for _, t := range raw.TopTables {
+		name = max(name, columns(clean(t.Source)))
+	}
+	name = min(name, max(12, st.Width/3))
+	room := st.Width - name - 1 - stateWidth - percentWidth
+	bar := wideBar
+	if room < wideBar+2+rowsWidth {
+		bar = narrowBar
+	}
+	room -= bar + 2
+	withRows, withRate, withETA := room >= rowsWidth, room >= rowsWidth+rateWidth, room >= rowsWidth+rateWidth+etaWidth
+	row := func(table, state, bars, percent, rows, rate, eta string) string {
+		line := cell(table, name, false) + " " + cell(state, stateWidth, false) + " " + cell(bars, bar, false) + cell(percent, percentWidth, true)
+		for _, c := range []struct {
+			on    bool
+			text  string
+			width int
+		}{{withRows, rows, rowsWidth}, {withRate, rate, rateWidth}, {withETA, eta, etaWidth}} {
+			if c.on {
+				line += cell(c.text, c.width, true)
+			}
+		}
+		return clip(line, st.Width)
+	}
+	out := []string{st.paint(faint, row("TABLE", "STATE", "PROGRESS", "", "ROWS", "SPEED", "ETA"))}
+	for _, t := range raw.TopTables {
+		part := tableFraction(t)
+		rate, eta := pace.table(t, part, time.Now())
+		percent := fmt.Sprintf("%d %%", int(100*part))
+		blocks := int(part * float64(bar))
+		bars := strings.Repeat("█", blocks) + strings.Repeat("░", bar-blocks)
+		line := row(clean(t.Source), t.State, bars, percent, Short(t.Rows)+" of ~"+Short(t.RowsEstimate), rate, eta)
+		if blocks > 0 {
+			line = strings.Replace(line, strings.Repeat("█", blocks), st.paint(cyan, strings.Repeat("█", blocks)), 1)
+		}
+		if t.State == "held" {
+			line = strings.Replace(line, t.State, st.paint(yellow, t.State), 1)
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func tableFraction(t *controlv1.TableStatus) float64 {
+	switch {
+	case t.State == "loaded":
+		return 1
+	case t.RowsEstimate > 0:
+		return min(0.99, float64(t.Rows)/float64(t.RowsEstimate))
+	case t.ChunksTotal > 0:
+		return float64(t.ChunksDone) / float64(t.ChunksTotal)
+	}
+	return 0
+}
+
+func footer(raw *controlv1.Status, s Status, st Style) string {
+	loading := int64(0)
+	for _, t := range raw.TopTables {
+		if t.State == "loading" {
+			loading++
+		}
+	}
+	parts := []string{fmt.Sprintf("%d/%d tables loaded", s.Tables.Done, s.Tables.Total)}
+	add := func(on bool, format string, args ...any) {
+		if on {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(s.Tables.Failed > 0, "%d held", s.Tables.Failed)
+	add(loading > 0, "%d loading", loading)
+	add(s.Tables.Compared > 0, "verified %d/%d", s.Tables.Equal, s.Tables.Total)
+	add(true, "%d/%d chunks", s.Load.Chunks, s.Load.ChunksTotal)
+	add(s.Steps.Total > 0, "%d/%d schema steps", s.Steps.Done, s.Steps.Total)
+	if len(s.TraceID) >= 8 {
+		parts = append(parts, "trace "+s.TraceID[:8])
+	}
+	return st.paint(faint, fit(st.Width, parts...))
+}
