@@ -277,6 +277,13 @@ func (m *model) truncate(t *memoryTarget, q round) {
 		clear(t.rows)
 		return
 	}
+	younger := map[int]bool{} // rows that were read again after it: their later changes are covered
+	if !m.noOutlive {
+		for _, key := range t.covers.Outlive(0, apply.NewRound(q.begin)) {
+			younger[int(key[0])] = true
+			m.stats["outlived"]++
+		}
+	}
 	ranges, all := m.gate.Truncate(0, pos(q.n), m.log[q.from].id)
 	for k := range t.rows {
 		hit := all
@@ -284,9 +291,7 @@ func (m *model) truncate(t *memoryTarget, q round) {
 			key := []byte{byte(k)}
 			hit = hit || bytes.Compare(r.From, key) <= 0 && (len(r.To) == 0 || bytes.Compare(key, r.To) < 0)
 		}
-		// A row that was read again after the truncate stays: its later changes are covered.
-		kept := t.kept[apply.CoverKey{Key: string([]byte{byte(k)})}]
-		if hit && !sdk.Includes(kept, pos(q.n), m.log[q.from].id) {
+		if hit && !younger[k] {
 			delete(t.rows, k)
 		}
 	}

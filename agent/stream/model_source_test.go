@@ -79,7 +79,11 @@ func (m *model) commit() {
 		}
 	}
 	var changes []change
-	if !hidden && m.Float64() < .01 {
+	empty := .01
+	if m.truncates {
+		empty = .05
+	}
+	if !hidden && m.Float64() < empty {
 		changes = append(changes, change{op: 't'})
 		clear(m.src)
 	}

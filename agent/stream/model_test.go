@@ -22,10 +22,12 @@ const (
 
 // rules are what a run may leave out (only here: production has no such switch).
 type rules struct {
-	noVisibility, noWait, noHold, noDrop, noReread, noKeyCoverage, noExact bool
-	fullImages, unit                                                       bool
+	noVisibility, noWait, noHold, noDrop, noReread, noKeyCoverage, noExact, noOutlive bool
+	fullImages, unit                                                                  bool
 	// slow: some commits stay invisible for long, as behind a standby that does not answer.
 	slow bool
+	// truncates: the table is emptied often.
+	truncates bool
 }
 
 type row struct{ a, t int64 }

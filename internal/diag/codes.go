@@ -49,7 +49,6 @@ var (
 	FencedOut           = register(Code{"E5007", "a newer epoch owns this work", "Another agent was given this unit while this one did not answer; its writes are refused by the target.", "Nothing to do: the newer owner goes on.", Fenced})
 	ReplicaRole         = register(Code{"E5008", "the role may not silence triggers at the target", "Applying changes needs session_replication_role = replica.", "GRANT SET ON PARAMETER session_replication_role TO role;  -- PostgreSQL 15, or use a superuser", Fatal})
 	MissingRow          = register(Code{"E5009", "a change meets no row at the target", "Somebody else changed the target: an update or delete from the source found nothing.", "Stop other writers at the target, then copy the table again.", Fatal})
-	TruncateMeetsReread = register(Code{"E5010", "a TRUNCATE meets a row that was read after it", "A row with a changed key was read again at the source after the TRUNCATE; emptying the table now would lose it.", "drover delete PIPELINE, empty the table at the target and copy it again.", Fatal})
 
 	ConnectorDied   = register(Code{"E6001", "a connector process ended", "The subprocess that speaks to the database exited; it is started again.", "Nothing to do unless it repeats: then read `drover logs`.", Retry})
 	NoConnector     = register(Code{"E6002", "no connector for this kind of database", "The URL's scheme names a database this build has no connector for.", "Use one of the schemes in `drover version`, or put drover-connector-NAME into the connector directory.", BadUsage})

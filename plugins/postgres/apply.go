@@ -45,7 +45,7 @@ type applier struct {
 	ses    *applySession
 	rows   int64            // of the open round
 	seq    uint64           // of the round at hand, or the last one
-	added  []coverRow       // to be stored with the round
+	added  []coverRows      // to be stored with the piece at hand
 	passed []apply.CoverKey // to be removed with the next round
 }
 
@@ -56,8 +56,10 @@ type item struct {
 	err  error
 }
 
-type coverRow struct {
-	key      apply.CoverKey
+// coverRows are keys that were read again, by rows of the round that have them.
+type coverRows struct {
+	e        *apply.Effect
+	keys     []apply.Ref
 	coverage []byte
 }
 
@@ -186,8 +188,8 @@ func (a *applier) round(ctx context.Context, p *apply.Plan) error {
 		return nil
 	}
 	rows := a.rows
-	a.rows, a.added = 0, nil
-	a.passed = a.covers.Passed(p.Round.Position)
+	a.rows = 0
+	a.passed = append(a.passed, a.covers.Passed(p.Round.Position)...)
 	return a.committed(p.Round.Seq, p.Round.Position, rows)
 }
 
@@ -220,27 +222,35 @@ func (a *applier) try(ctx context.Context, p *apply.Plan, safe bool) error {
 	if err := apply.Run(ctx, p, s, a.ask, safe); err != nil {
 		return a.explain(ctx, err)
 	}
+	a.forgetCovers()
+	if err := a.storeCovers(); err != nil {
+		return err
+	}
+	if err := a.finish(ctx, r, whole); err != nil {
+		return err
+	}
+	s.inTx, a.added, a.passed = r.Open, nil, a.passed[:0]
+	if r.Open {
+		return nil
+	}
+	return fault.Point("apply.after-commit")
+}
+
+// finish ends a piece, or commits the round with its position.
+func (a *applier) finish(ctx context.Context, r *apply.Round, whole bool) error {
+	s := a.ses
 	if r.Open {
 		s.simple(sentOther, "RELEASE piece")
-		if err := s.sync(); err != nil {
-			return a.explain(ctx, err)
-		}
-		s.inTx = true
-		return nil
+		return a.explain(ctx, s.sync())
 	}
 	if !whole {
 		s.token(a.open, r.Position)
 	}
-	a.storeCovers()
 	if err := fault.Point("apply.before-commit"); err != nil {
 		return err
 	}
 	s.simple(sentCommit, "COMMIT")
-	if err := s.sync(); err != nil {
-		return a.explain(ctx, err)
-	}
-	s.inTx = false
-	return fault.Point("apply.after-commit")
+	return a.explain(ctx, s.sync())
 }
 
 // idle stores that the log holds nothing for us up to a position.
@@ -252,22 +262,12 @@ func (a *applier) idle(ctx context.Context, i *rowv1.Idle) error {
 	defer a.ses.stop()
 	a.ses.simple(sentOther, "BEGIN")
 	a.ses.tokenIdle(a.open, i.Position)
+	a.passed = append(a.passed, a.covers.Passed(i.Position)...)
+	a.forgetCovers()
 	a.ses.simple(sentCommit, "COMMIT")
 	if err := a.ses.sync(); err != nil {
 		return a.explain(ctx, err)
 	}
+	a.passed = a.passed[:0]
 	return a.committed(a.seq, i.Position, 0)
-}
-
-// storeCovers keeps what rereads covered, and removes what the stream has passed.
-func (a *applier) storeCovers() {
-	for _, c := range a.added {
-		a.ses.exec(sentOther, "target", `INSERT INTO drover.key_coverage (pipeline, tbl, key, coverage) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (pipeline, tbl, key) DO UPDATE SET coverage = excluded.coverage`, []uint32{oidText, oidInt8, oidBytea, oidBytea},
-			[][]byte{[]byte(a.open.Pipeline), int8Param(int64(c.key.Table)), []byte(c.key.Key), c.coverage})
-	}
-	for _, k := range a.passed {
-		a.ses.exec(sentOther, "target", "DELETE FROM drover.key_coverage WHERE pipeline = $1 AND tbl = $2 AND key = $3",
-			[]uint32{oidText, oidInt8, oidBytea}, [][]byte{[]byte(a.open.Pipeline), int8Param(int64(k.Table)), []byte(k.Key)})
-	}
 }

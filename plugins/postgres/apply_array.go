@@ -75,3 +75,6 @@ func appendSizedInt8(dst []byte, n int64) []byte {
 
 // int8Param is int8 in binary form.
 func int8Param(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
+
+// oidParam is an oid in binary form.
+func oidParam(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }

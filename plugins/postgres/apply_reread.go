@@ -69,9 +69,7 @@ func (a *applier) ask(ctx context.Context, e *apply.Effect, keys []apply.Ref) (*
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range need.KeyBytes {
-		a.added = append(a.added, coverRow{apply.CoverKey{Table: e.Table.Index, Key: string(k)}, coverage})
-	}
+	a.added = append(a.added, coverRows{e, keys, coverage})
 	return &apply.Reread{Rows: answer.rows, Coverage: answer.header.Coverage}, nil
 }
 

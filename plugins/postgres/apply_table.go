@@ -168,8 +168,11 @@ func (c *applyColumn) fit(ctx context.Context, conn *pgx.Conn, tt targetType) er
 }
 
 const (
-	oidTextArray = 1009
-	oidInt8Array = 1016
+	oidOID        = 26
+	oidByteaArray = 1001
+	oidTextArray  = 1009
+	oidOIDArray   = 1028
+	oidInt8Array  = 1016
 	// systemTypes and higher are numbers that differ from database to database.
 	systemTypes  = 16384
 	roundColumns = 5

@@ -62,21 +62,7 @@ func movesCarry(t *testing.T, native string) {
 func TestApply_AsksForARereadAndKeepsItsCoverage(t *testing.T) {
 	tb := testTable(0, "t", 1, "id int4", "a text", "b text")
 	url, s, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, a text, b text)", tb)
-	st.begin(10)
-	st.batch(tb, []byte{1}, ch('D', "1", "1"), moved(0, "3", "3|n|?"), ch('I', "8", "8|p|q"))
-	st.end(10, false)
-	ask := st.answer().GetReread()
-	if ask == nil || string(ask.KeyBytes[0]) != "3" || len(ask.Keys) == 0 {
-		t.Fatalf("no reread: %v", ask)
-	}
-	rec := record(tb, st.native, []change{ch('I', "3", "3|later|val")})
-	payload, err := st.enc[0].Batch(rec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cov := &rowv1.Coverage{Through: position(10, 11), Exact: true, Xmin: 12, Xmax: 12, HighWater: position(30, 30)}
-	st.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: &rowv1.Reread{Table: 0, SchemaVersion: 1, Keys: ask.KeyBytes, Coverage: cov}}}, payload)
-	st.committed()
+	st.rereadThree(10, tb)
 	wantRows(t, url, allRows, "(3,later,val) (8,p,q)")
 	st.round(11, tb, ch('U', "3", "3|covered|?"))
 	wantRows(t, url, allRows, "(3,later,val) (8,p,q)")
@@ -154,28 +140,6 @@ func TestApply_PiecesStayInOneTransaction(t *testing.T) {
 	if r := recovered(t, s, 3, nil); !bytes.Equal(r.Position, position(10, 11)) {
 		t.Errorf("position %x", r.Position)
 	}
-}
-
-func TestApply_Truncate(t *testing.T) {
-	tb := testTable(0, "t", 1, "id int4", "a text")
-	url, s, st := startApply(t, arrowio.NativePGBinary, "CREATE TABLE t (id int PRIMARY KEY, a text)", tb)
-	low := &rowv1.Chunk{Id: 1, Keys: &rowv1.KeyRange{To: []byte{5}}, ReadRange: readRange{To: []string{"5"}}.encode()}
-	high := &rowv1.Chunk{Id: 2, Keys: &rowv1.KeyRange{From: []byte{5}}, ReadRange: readRange{From: []string{"5"}}.encode()}
-	fs := append(chunkFrames(tb, 1, 2, copyBytes(t, url, "SELECT i, 'x'::text FROM generate_series(1,2) i"), tb.Lane),
-		chunkFrames(tb, 2, 2, copyBytes(t, url, "SELECT i, 'x'::text FROM generate_series(5,6) i"), tb.Lane)...)
-	open := writeOpenFrame(1, []*rowv1.Table{tb}, low, high)
-	if _, err := s.WriteChunks(t.Context(), frames(append([]*sdk.Frame{open}, fs...)...)); err != nil {
-		t.Fatal(err)
-	}
-	st.begin(10, &rowv1.Truncate{Table: 0, Ranges: []*rowv1.KeyRange{{To: []byte{5}}}})
-	st.end(10, false)
-	st.committed()
-	wantRows(t, url, allRows, "(5,x) (6,x)")
-	st.begin(20, &rowv1.Truncate{Table: 0, All: true, RestartIdentity: true, Cascade: true})
-	st.end(20, false)
-	st.committed()
-	wantRows(t, url, "SELECT count(*) FROM t", "0")
-	st.close()
 }
 
 func TestApply_FencesAZombieEvenWithAnOpenTransaction(t *testing.T) {

@@ -131,25 +131,34 @@ func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error 
 	if newer && req.Epoch > 0 {
 		return fencedOut("target › stream of "+req.Pipeline, req.Epoch)
 	}
-	for _, t := range req.Tables {
-		var exists bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", targetName(t)).Scan(&exists); err != nil {
-			return err
-		}
-		if exists {
-			if _, err := tx.Exec(ctx, "TRUNCATE "+targetName(t)); err != nil {
-				return mapError(err, tableWhere(t))
-			}
-		}
-		if _, err := tx.Exec(ctx, "DELETE FROM drover.chunk WHERE pipeline = $1 AND chunk >> 32 = $2", req.Pipeline, int64(t.Index)); err != nil {
-			return err
-		}
+	if err := resetTables(ctx, tx, req); err != nil {
+		return err
 	}
 	if len(req.Memo) > 0 {
 		_, err = tx.Exec(ctx, `INSERT INTO drover.pipeline (name, version, memo) VALUES ($1, $2, $3)
 			ON CONFLICT (name) DO UPDATE SET memo = excluded.memo`, req.Pipeline, bookkeepingVersion, req.Memo)
 	}
 	return err
+}
+
+// resetTables empties the tables that exist, and forgets what was loaded and read again of them.
+func resetTables(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error {
+	var rels []relation
+	for _, t := range req.Tables {
+		r, err := relationOf(ctx, tx.Conn().PgConn(), t)
+		if err != nil {
+			return err
+		}
+		if r.oid != 0 {
+			rels = append(rels, r)
+		}
+		for _, sql := range []string{"DELETE FROM drover.chunk WHERE pipeline = $1 AND chunk >> 32 = $2", "DELETE FROM drover.key_coverage WHERE pipeline = $1 AND tbl = $2"} {
+			if _, err := tx.Exec(ctx, sql, req.Pipeline, int64(t.Index)); err != nil {
+				return err
+			}
+		}
+	}
+	return emptyTables(ctx, tx.Conn().PgConn(), rels, false)
 }
 
 // Release forgets the pipeline at the target, and the schema drover with the last one. Rows stay.

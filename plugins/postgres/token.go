@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS drover.chunk (
 CREATE TABLE IF NOT EXISTS drover.step (
 	pipeline text, step text, done timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, step));
 CREATE TABLE IF NOT EXISTS drover.key_coverage (
-	pipeline text, tbl bigint, key bytea, coverage bytea NOT NULL, PRIMARY KEY (pipeline, tbl, key));
+	pipeline text, tbl bigint, key bytea, coverage bytea NOT NULL, vals text[] NOT NULL, PRIMARY KEY (pipeline, tbl, key));
 COMMENT ON SCHEMA drover IS 'Positions and finished chunks of Drover pipelines. Removed with the last pipeline.'`
 
 const (

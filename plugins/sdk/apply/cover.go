@@ -65,19 +65,24 @@ func (c *Covers) drops(table uint32, key, position []byte, id uint64) bool {
 	return ok && sdk.Includes(cov, position, id)
 }
 
-// Outlives reports whether a row of the table was read again at a moment that includes a transaction of the round: a
-// TRUNCATE of that round must not take it away.
-func (c *Covers) Outlives(table uint32, r *Round) bool {
+// Outlive returns the keys of a table that were read again at a moment that includes a transaction of the round: a
+// TRUNCATE of that round leaves their rows alone (Invariant 8).
+func (c *Covers) Outlive(table uint32, r *Round) [][]byte {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	var keys [][]byte
 	for k, cov := range c.keys {
-		if k.Table != table {
-			continue
+		if k.Table == table && includesAny(cov, r) {
+			keys = append(keys, []byte(k.Key))
 		}
-		for i := range r.TxnIDs {
-			if p, id := r.txnAt(uint32(i)); sdk.Includes(cov, p, id) {
-				return true
-			}
+	}
+	return keys
+}
+
+func includesAny(cov *rowv1.Coverage, r *Round) bool {
+	for i := range r.TxnIDs {
+		if p, id := r.txnAt(uint32(i)); sdk.Includes(cov, p, id) {
+			return true
 		}
 	}
 	return false
