@@ -116,12 +116,15 @@ func (r *rig) stopWriting() {
 	}
 }
 
-// apply creates and starts the pipeline; more is put into its file.
-func (r *rig) apply(more string) {
+// apply creates and starts the pipeline; load, if any, replaces that part of its file.
+func (r *rig) apply(load string) {
 	r.t.Helper()
+	if load == "" {
+		load = "load: {chunk: {target: 128KiB}}\n"
+	}
 	file := filepath.Join(r.t.TempDir(), "p.yaml")
-	text := fmt.Sprintf("version: 1\nname: %s\nsource: %q\ntarget: %q\ncdc: {heartbeat: 1s}\nload: {chunk: {target: 128KiB}}\n%s",
-		r.name, r.source, r.target, more)
+	text := fmt.Sprintf("version: 1\nname: %s\nsource: %q\ntarget: %q\ncdc: {heartbeat: 1s}\n%s",
+		r.name, r.source, r.target, load)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
