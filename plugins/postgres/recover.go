@@ -1,21 +1,25 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/fault"
+	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
-// Recover tells what the target holds of a pipeline and, when req.Epoch is not 0, raises its stream's fence:
-// once it returns, nothing of an older epoch can be committed by Apply. Idempotent; an older epoch is FencedOut.
+// Recover tells what the target holds of a pipeline and, when req.Epoch is not 0, raises its fence: once it returns,
+// nothing of an older epoch can be committed by Apply or WriteChunks. Idempotent; an older epoch is FencedOut.
 func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
 	conn, err := connect(ctx, s.cfg, "recover", connectorv1.Role_ROLE_SINK)
 	if err != nil {
@@ -41,15 +45,20 @@ func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*c
 			return nil, err
 		}
 	}
-	return resp, recall(ctx, conn, req.Pipeline, resp)
+	if err := recall(ctx, conn, req.Pipeline, resp); err != nil || !req.Chunks {
+		return resp, err
+	}
+	resp.Chunks, err = recallChunks(ctx, conn, req.Pipeline)
+	return resp, err
 }
 
-// fence stores the epoch unless a newer one is there.
+// fence stores the epoch unless a newer one is there. Writers of chunks share a lock on the pipeline's row until they
+// commit, so raising its fence waits for them; sessions of an older epoch that hold it up are ended.
 func (s *Sink) fence(ctx context.Context, conn *pgx.Conn, req *connectorv1.RecoverRequest) error {
 	if req.Epoch > math.MaxInt64 {
 		return diag.Internal.New("target › drover.stream", nil, "epoch is out of range")
 	}
-	_, err := conn.Exec(ctx, `INSERT INTO drover.pipeline (name, version) VALUES ($1, $2) ON CONFLICT DO NOTHING`, req.Pipeline, bookkeepingVersion)
+	err := keepMemo(ctx, conn, req.Pipeline, req.Memo)
 	if err != nil || req.Epoch == 0 {
 		return mapError(err, "target › drover.pipeline")
 	}
@@ -59,15 +68,34 @@ func (s *Sink) fence(ctx context.Context, conn *pgx.Conn, req *connectorv1.Recov
 	}
 	var held int64
 	err = s.whileEnding(ctx, conn, req.Epoch, func() error {
-		return conn.QueryRow(ctx, `INSERT INTO drover.stream AS s (pipeline, epoch, position) VALUES ($1, $2, $3)
+		err := conn.QueryRow(ctx, `INSERT INTO drover.stream AS s (pipeline, epoch, position) VALUES ($1, $2, $3)
 			ON CONFLICT (pipeline) DO UPDATE SET epoch = excluded.epoch, updated = now(),
 				position = coalesce(s.position, excluded.position)
 			WHERE s.epoch <= excluded.epoch RETURNING s.epoch`, req.Pipeline, int64(req.Epoch), initial).Scan(&held)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, "UPDATE drover.pipeline SET fence = $2 WHERE name = $1 AND fence < $2", req.Pipeline, int64(req.Epoch))
+		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fencedOut("target › stream of "+req.Pipeline, req.Epoch)
 	}
 	return mapError(err, "target › drover.stream")
+}
+
+// execer is a session or a transaction.
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// keepMemo makes sure that the pipeline is known, and stores the memo when there is one.
+func keepMemo(ctx context.Context, conn execer, pipeline string, memo []byte) error {
+	_, err := conn.Exec(ctx, `INSERT INTO drover.pipeline (name, version) VALUES ($1, $2) ON CONFLICT DO NOTHING`, pipeline, bookkeepingVersion)
+	if err == nil && len(memo) > 0 {
+		_, err = conn.Exec(ctx, `UPDATE drover.pipeline SET memo = $2 WHERE name = $1`, pipeline, memo)
+	}
+	return err
 }
 
 // recall reads position, epochs, memo and finished chunks.
@@ -89,6 +117,22 @@ func recall(ctx context.Context, conn *pgx.Conn, pipeline string, resp *connecto
 	return mapError(err, "target › drover.chunk")
 }
 
+// recallChunks reads the ranges of all chunks, written or planned.
+func recallChunks(ctx context.Context, conn *pgx.Conn, pipeline string) ([]*rowv1.Chunk, error) {
+	rows, err := conn.Query(ctx, `SELECT chunk, key_from, key_to, read_range, coalesce(est_rows, 0), coalesce(est_bytes, 0)
+		FROM drover.chunk WHERE pipeline = $1 ORDER BY chunk`, pipeline)
+	if err != nil {
+		return nil, mapError(err, "target › drover.chunk")
+	}
+	chunks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*rowv1.Chunk, error) {
+		c, id := &rowv1.Chunk{Keys: &rowv1.KeyRange{}}, int64(0)
+		err := row.Scan(&id, &c.Keys.From, &c.Keys.To, &c.ReadRange, &c.EstimatedRows, &c.EstimatedBytes)
+		c.Id, c.Table = uint64(id), sdk.ChunkTable(uint64(id))
+		return c, err
+	})
+	return chunks, mapError(err, "target › drover.chunk")
+}
+
 func storedResult(row pgx.CollectableRow) (*rowv1.ChunkResult, error) {
 	r := &rowv1.ChunkResult{}
 	var chunk, digest int64
@@ -104,7 +148,7 @@ func storedResult(row pgx.CollectableRow) (*rowv1.ChunkResult, error) {
 	return r, nil
 }
 
-// Reset empties tables and forgets their chunks in one transaction, and stores the memo when there is one.
+// Reset empties tables and forgets their chunks in one transaction, and stores memo and plan when they are given.
 // The epoch must not be older than the stream's.
 func (s *Sink) Reset(ctx context.Context, req *connectorv1.ResetRequest) (*connectorv1.ResetResponse, error) {
 	conn, err := connect(ctx, s.cfg, "reset", connectorv1.Role_ROLE_SINK)
@@ -134,10 +178,13 @@ func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error 
 	if err := resetTables(ctx, tx, req); err != nil {
 		return err
 	}
-	if len(req.Memo) > 0 {
-		_, err = tx.Exec(ctx, `INSERT INTO drover.pipeline (name, version, memo) VALUES ($1, $2, $3)
-			ON CONFLICT (name) DO UPDATE SET memo = excluded.memo`, req.Pipeline, bookkeepingVersion, req.Memo)
+	if err := keepMemo(ctx, tx, req.Pipeline, req.Memo); err != nil || len(req.Plan) == 0 {
+		return err
 	}
+	r := rangesOf(req.Plan)
+	_, err = tx.Exec(ctx, `INSERT INTO drover.chunk (pipeline, chunk, epoch, key_from, key_to, read_range, est_rows, est_bytes)
+		SELECT $1, a, $2, b, c, d, e, f FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bigint[]) AS u(a, b, c, d, e, f)
+		ON CONFLICT DO NOTHING`, req.Pipeline, int64(req.Epoch), r.ids, r.from, r.to, r.read, r.rows, r.bytes)
 	return err
 }
 
@@ -159,6 +206,22 @@ func resetTables(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) 
 		}
 	}
 	return emptyTables(ctx, tx.Conn().PgConn(), rels, false)
+}
+
+// ranges are chunks as columns.
+type ranges struct {
+	ids, rows, bytes []int64
+	from, to, read   [][]byte
+}
+
+// rangesOf orders chunks by id, so that sessions that lock several never wait for each other in a circle.
+func rangesOf(chunks []*rowv1.Chunk) ranges {
+	var r ranges
+	for _, c := range slices.SortedFunc(slices.Values(chunks), func(a, b *rowv1.Chunk) int { return cmp.Compare(a.Id, b.Id) }) {
+		r.ids, r.rows, r.bytes = append(r.ids, int64(c.Id)), append(r.rows, c.EstimatedRows), append(r.bytes, c.EstimatedBytes)
+		r.from, r.to, r.read = append(r.from, c.Keys.GetFrom()), append(r.to, c.Keys.GetTo()), append(r.read, c.ReadRange)
+	}
+	return r
 }
 
 // Release forgets the pipeline at the target, and the schema drover with the last one. Rows stay.

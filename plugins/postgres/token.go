@@ -24,14 +24,15 @@ const bookkeepingLock = 0x64726f766572 // "drover"
 const bookkeepingDDL = `
 CREATE SCHEMA IF NOT EXISTS drover;
 CREATE TABLE IF NOT EXISTS drover.pipeline (
-	name text PRIMARY KEY, version int NOT NULL, memo bytea, created timestamptz NOT NULL DEFAULT now());
+	name text PRIMARY KEY, version int NOT NULL, memo bytea, fence bigint NOT NULL DEFAULT 0,
+	created timestamptz NOT NULL DEFAULT now());
 CREATE TABLE IF NOT EXISTS drover.stream (
 	pipeline text PRIMARY KEY, epoch bigint NOT NULL, position bytea, updated timestamptz NOT NULL DEFAULT now())
 	WITH (fillfactor = 50);
 CREATE TABLE IF NOT EXISTS drover.chunk (
 	pipeline text, chunk bigint, epoch bigint NOT NULL, written boolean NOT NULL DEFAULT false,
 	rows bigint, bytes bigint, digest bigint, row_sum bytea, coverage bytea,
-	key_from bytea, key_to bytea, read_range bytea, PRIMARY KEY (pipeline, chunk));
+	key_from bytea, key_to bytea, read_range bytea, est_rows bigint, est_bytes bigint, PRIMARY KEY (pipeline, chunk));
 CREATE TABLE IF NOT EXISTS drover.step (
 	pipeline text, step text, done timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, step));
 CREATE TABLE IF NOT EXISTS drover.key_coverage (

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -68,8 +67,9 @@ func (w *chunkWriter) run(ctx context.Context, next func() (*sdk.Frame, error)) 
 	return w.response(all)
 }
 
-// begin opens the transaction and puts up the fence of every chunk. A session of an older epoch that still
-// holds one of them is ended: its rows are not committed and never will be.
+// begin opens the transaction and puts up the fence of every chunk, below the pipeline's own. A session of an older
+// epoch that still holds one of them is ended: its rows are not committed and never will be. The lock on the
+// pipeline's row is what Recover waits for: what it then tells as written is complete.
 func (w *chunkWriter) begin(ctx context.Context) error {
 	if w.open.Epoch > 1<<62 {
 		return diag.Internal.New("target › drover.chunk", nil, "epoch is out of range")
@@ -78,31 +78,25 @@ func (w *chunkWriter) begin(ctx context.Context) error {
 	if _, err := w.pg.Exec(ctx, "SET application_name = "+literal(name)+"; BEGIN").ReadAll(); err != nil {
 		return err
 	}
-	chunks := slices.SortedFunc(slices.Values(w.open.Chunks), func(a, b *rowv1.Chunk) int {
-		return cmp.Compare(a.Id, b.Id)
-	})
-	var ids []int64
-	var from, to, read [][]byte
-	for _, c := range chunks {
-		ids = append(ids, int64(c.Id))
-		from, to, read = append(from, c.Keys.GetFrom()), append(to, c.Keys.GetTo()), append(read, c.ReadRange)
-	}
+	r := rangesOf(w.open.Chunks)
 	raised := 0
 	err := w.sink.whileEnding(ctx, w.conn, w.open.Epoch, func() error {
-		tag, err := w.conn.Exec(ctx, `INSERT INTO drover.chunk AS c (pipeline, chunk, epoch, key_from, key_to, read_range)
-			SELECT $1, u.* FROM (SELECT a, $2::bigint, b, d, e FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[]) AS v(a, b, d, e)) AS u
+		tag, err := w.conn.Exec(ctx, `WITH p AS (SELECT FROM drover.pipeline WHERE name = $1 AND fence <= $2 FOR SHARE)
+			INSERT INTO drover.chunk AS c (pipeline, chunk, epoch, key_from, key_to, read_range, est_rows, est_bytes)
+			SELECT $1, u.a, $2, u.b, u.c, u.d, u.e, u.f
+			FROM p, unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bigint[]) AS u(a, b, c, d, e, f)
 			ON CONFLICT (pipeline, chunk) DO UPDATE SET epoch = excluded.epoch WHERE c.epoch <= excluded.epoch AND NOT c.written`,
-			w.open.Pipeline, int64(w.open.Epoch), ids, from, to, read)
+			w.open.Pipeline, int64(w.open.Epoch), r.ids, r.from, r.to, r.read, r.rows, r.bytes)
 		raised = int(tag.RowsAffected())
 		return err
 	})
-	if err != nil || raised == len(ids) {
+	if err != nil || raised == len(r.ids) {
 		return err
 	}
-	return w.recallStored(ctx, ids, raised)
+	return w.recallStored(ctx, r.ids, raised)
 }
 
-// recallStored explains why some chunks could not be fenced: they are written, or a newer epoch owns them.
+// recallStored explains why some chunks could not be fenced: they are written, or a newer epoch owns them or all.
 func (w *chunkWriter) recallStored(ctx context.Context, ids []int64, raised int) error {
 	rows, err := w.conn.Query(ctx, `SELECT chunk, rows, bytes, digest, row_sum, coverage FROM drover.chunk
 		WHERE pipeline = $1 AND chunk = ANY ($2) AND written`, w.open.Pipeline, ids)

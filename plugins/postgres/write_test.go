@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/droverdb/drover/deploy/dev"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
@@ -19,7 +21,9 @@ func startWrite(t *testing.T) (string, *Sink, *rowv1.Table) {
 	t.Helper()
 	url := dev.Database(t)
 	dev.MustExec(t, url, "CREATE TABLE t (id int PRIMARY KEY, a text)")
-	return url, openSink(t, url), testTable(3, "t", 1, "id int4", "a text")
+	s := openSink(t, url)
+	recovered(t, s, 0, nil)
+	return url, s, testTable(3, "t", 1, "id int4", "a text")
 }
 
 func write(t *testing.T, s *Sink, epoch uint64, tb *rowv1.Table, chunks []*rowv1.Chunk, fs ...*sdk.Frame) (*connectorv1.WriteChunksResponse, error) {
@@ -91,7 +95,9 @@ func TestWriteChunks_EveryLaneWritesWhatTheSourceReads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := write(t, openSink(t, url), 1, tb, []*rowv1.Chunk{chunk}, fs...); err != nil {
+			s := openSink(t, url)
+			recovered(t, s, 1, nil)
+			if _, err := write(t, s, 1, tb, []*rowv1.Chunk{chunk}, fs...); err != nil {
 				t.Fatal(err)
 			}
 			sum := "SELECT count(*), sum(hashtextextended(t::text, 0)) FROM t"
@@ -126,24 +132,7 @@ func TestWriteChunks_FencesOlderEpochs(t *testing.T) {
 	url, s, tb := startWrite(t)
 	payload := copyBytes(t, url, rowsFrom)
 	one := []*rowv1.Chunk{chunkOf(7)}
-	// A writer of epoch 1 freezes in the middle of its chunk.
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	frozen, done := make(chan struct{}), make(chan error, 1)
-	fs := append([]*sdk.Frame{writeOpenFrame(1, []*rowv1.Table{tb}, one...)}, chunkFrames(tb, 7, 500, payload, tb.Lane)...)
-	go func() {
-		i := 0
-		_, err := s.WriteChunks(ctx, func() (*sdk.Frame, error) {
-			if i == 3 {
-				close(frozen)
-				<-ctx.Done()
-			}
-			i++
-			return fs[i-1], nil
-		})
-		done <- err
-	}()
-	<-frozen
+	thaw := freezeWriter(t, s, tb, one, chunkFrames(tb, 7, 500, payload, tb.Lane))
 	began := time.Now()
 	if _, err := write(t, s, 2, tb, one, chunkFrames(tb, 7, 500, payload, tb.Lane)...); err != nil {
 		t.Fatal(err)
@@ -151,11 +140,77 @@ func TestWriteChunks_FencesOlderEpochs(t *testing.T) {
 	if d := time.Since(began); d > 10*time.Second {
 		t.Errorf("waited %s for the frozen writer", d)
 	}
-	cancel()
-	if err := <-done; err == nil {
+	if err := thaw(); err == nil {
 		t.Error("the frozen writer succeeded")
 	}
 	wantRows(t, url, "SELECT count(*), (SELECT epoch FROM drover.chunk) FROM t", "500\t2")
+}
+
+// freezeWriter starts a writer of epoch 1 that freezes in the middle of its chunk; what is returned lets it go on.
+func freezeWriter(t *testing.T, s *Sink, tb *rowv1.Table, chunks []*rowv1.Chunk, fs []*sdk.Frame) func() error {
+	t.Helper()
+	frozen, thawed, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	fs = append([]*sdk.Frame{writeOpenFrame(1, []*rowv1.Table{tb}, chunks...)}, fs...)
+	next := frames(fs...)
+	seen := 0
+	go func() {
+		_, err := s.WriteChunks(context.WithoutCancel(t.Context()), func() (*sdk.Frame, error) {
+			if seen++; seen == 4 {
+				close(frozen)
+				<-thawed
+			}
+			return next()
+		})
+		done <- err
+	}()
+	<-frozen
+	return func() error { close(thawed); return <-done }
+}
+
+// What Recover tells as written is complete: no writer of an older epoch can add to it later.
+func TestRecover_RefusesOlderWritersForGood(t *testing.T) {
+	url, s, tb := startWrite(t)
+	payload := copyBytes(t, url, rowsFrom)
+	thaw := freezeWriter(t, s, tb, []*rowv1.Chunk{chunkOf(7)}, chunkFrames(tb, 7, 500, payload, tb.Lane))
+	if r := recovered(t, s, 2, nil); len(r.Written) != 0 {
+		t.Fatalf("written: %v", r.Written)
+	}
+	wantCode(t, thaw(), diag.ConnLost)
+	_, err := write(t, s, 1, tb, []*rowv1.Chunk{chunkOf(8)}, chunkFrames(tb, 8, 500, payload, tb.Lane)...)
+	wantCode(t, err, diag.FencedOut)
+	wantRows(t, url, "SELECT count(*), (SELECT count(*) FROM drover.chunk) FROM t", "0\t0")
+	if _, err := write(t, s, 2, tb, []*rowv1.Chunk{chunkOf(7)}, chunkFrames(tb, 7, 500, payload, tb.Lane)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReset_KeepsThePlanForWhoComesNext(t *testing.T) {
+	url, s, tb := startWrite(t)
+	payload := copyBytes(t, url, rowsFrom)
+	var plan []*rowv1.Chunk
+	for n := range uint32(3) {
+		plan = append(plan, &rowv1.Chunk{Id: sdk.ChunkID(3, n), Table: 3, Keys: &rowv1.KeyRange{From: []byte{byte(n)}, To: []byte{byte(n + 1)}},
+			ReadRange: []byte("r"), EstimatedRows: 5, EstimatedBytes: 6})
+	}
+	req := &connectorv1.ResetRequest{Pipeline: testPipeline, Epoch: 1, Plan: plan}
+	if _, err := s.Reset(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write(t, s, 2, tb, plan[1:2], chunkFrames(tb, plan[1].Id, 500, payload, tb.Lane)...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reset(t.Context(), req); err != nil { // again: what is written stays so
+		t.Fatal(err)
+	}
+	r, err := s.Recover(t.Context(), &connectorv1.RecoverRequest{Pipeline: testPipeline, Epoch: 3, Chunks: true})
+	if err != nil || len(r.Written) != 1 || r.Written[0].Chunk != plan[1].Id || len(r.Chunks) != 3 {
+		t.Fatalf("%v %v", r, err)
+	}
+	for i, c := range r.Chunks {
+		if !proto.Equal(c, plan[i]) {
+			t.Errorf("chunk %v, planned %v", c, plan[i])
+		}
+	}
 }
 
 func TestWriteChunks_OlderEpochIsRefused(t *testing.T) {

@@ -95,10 +95,12 @@ func (k Kit) load(t *testing.T) {
 	if !again.AlreadyWritten || p.CountTarget(t) != p.Rows || !sameResults(again.Results, read) {
 		t.Fatal("writing the same chunks again must answer with what is stored, and change nothing")
 	}
-	rec, err := p.dst.Recover(ctx, &connectorv1.RecoverRequest{Pipeline: pipeline})
+	more := &rowv1.Chunk{Id: sdk.ChunkID(chunks[0].Table, 9999), Table: chunks[0].Table, Keys: &rowv1.KeyRange{From: []byte{1}}}
+	must(t, second(p.dst.Reset(ctx, &connectorv1.ResetRequest{Pipeline: pipeline, Epoch: 1, Plan: append(chunks, more)})))
+	rec, err := p.dst.Recover(ctx, &connectorv1.RecoverRequest{Pipeline: pipeline, Chunks: true})
 	must(t, err)
-	if !sameResults(rec.Written, read) {
-		t.Error("recover does not tell the chunks that are written")
+	if !sameResults(rec.Written, read) || len(rec.Chunks) != len(chunks)+1 {
+		t.Error("recover does not tell the chunks that are written, or not those that are planned")
 	}
 	p.sums(ctx, t, read)
 }
@@ -152,11 +154,14 @@ func (k Kit) fence(t *testing.T) {
 	chunks := p.chunks(ctx, t)
 	first, _ := p.read(ctx, t, chunks, 5)
 	must(t, second(p.dst.Recover(ctx, &connectorv1.RecoverRequest{Pipeline: pipeline, Epoch: 7})))
-	must(t, second(p.dst.WriteChunks(ctx, feed(copies(first)))))
+	_, err := p.dst.WriteChunks(ctx, feed(copies(first)))
+	if d := diag.Find(err); d == nil || d.Code.ID != diag.FencedOut.ID || p.CountTarget(t) != 0 {
+		t.Fatalf("chunks of an older epoch: %v, %d rows", err, p.CountTarget(t))
+	}
 	open := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ApplyOpen{ApplyOpen: &rowv1.ApplyOpen{Pipeline: pipeline, Epoch: 6, Tables: p.tables}}}
 	begin := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_RoundBegin{RoundBegin: &rowv1.RoundBegin{Seq: 1}}}
 	end := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_RoundEnd{RoundEnd: &rowv1.RoundEnd{Seq: 1, Position: bytes.Repeat([]byte{1}, 16)}}}
-	err := p.dst.Apply(ctx, feed([]*sdk.Frame{sdk.NewFrame(open, nil), sdk.NewFrame(begin, nil), sdk.NewFrame(end, nil)}),
+	err = p.dst.Apply(ctx, feed([]*sdk.Frame{sdk.NewFrame(open, nil), sdk.NewFrame(begin, nil), sdk.NewFrame(end, nil)}),
 		func(*connectorv1.ApplyResponse) error { t.Error("a fenced stream was acknowledged"); return nil })
 	if d := diag.Find(err); d == nil || d.Code.ID != diag.FencedOut.ID {
 		t.Fatalf("apply with an older epoch: %v", err)

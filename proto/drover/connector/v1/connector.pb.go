@@ -1983,12 +1983,17 @@ func (x *ApplySchemaResponse) GetSeconds() float64 {
 type RecoverRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
-	// Fence: raise the stored epoch to this one. 0: only look.
+	// Fence: raise the stored epoch to this one. Once Recover returns, neither Apply nor WriteChunks can commit
+	// anything of an older epoch, and what is told as written is all that ever will be of them. 0: only look.
 	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Stored as position when the target has none.
 	InitialPosition []byte `protobuf:"bytes,3,opt,name=initial_position,json=initialPosition,proto3" json:"initial_position,omitempty"`
 	// Create the bookkeeping schema when it is missing.
-	Create        bool `protobuf:"varint,4,opt,name=create,proto3" json:"create,omitempty"`
+	Create bool `protobuf:"varint,4,opt,name=create,proto3" json:"create,omitempty"`
+	// Stored with the pipeline (may be empty: keep).
+	Memo []byte `protobuf:"bytes,5,opt,name=memo,proto3" json:"memo,omitempty"`
+	// Tell the chunks too, with their ranges: those written and those planned.
+	Chunks        bool `protobuf:"varint,6,opt,name=chunks,proto3" json:"chunks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2051,6 +2056,20 @@ func (x *RecoverRequest) GetCreate() bool {
 	return false
 }
 
+func (x *RecoverRequest) GetMemo() []byte {
+	if x != nil {
+		return x.Memo
+	}
+	return nil
+}
+
+func (x *RecoverRequest) GetChunks() bool {
+	if x != nil {
+		return x.Chunks
+	}
+	return false
+}
+
 type RecoverResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Found    bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
@@ -2060,7 +2079,8 @@ type RecoverResponse struct {
 	// Highest epoch seen on any unit of this pipeline.
 	MaxEpoch uint64 `protobuf:"varint,5,opt,name=max_epoch,json=maxEpoch,proto3" json:"max_epoch,omitempty"`
 	// What the pipeline's tables and spec were when it was created, as the coordinator stored it.
-	Memo          []byte `protobuf:"bytes,6,opt,name=memo,proto3" json:"memo,omitempty"`
+	Memo          []byte      `protobuf:"bytes,6,opt,name=memo,proto3" json:"memo,omitempty"`
+	Chunks        []*v1.Chunk `protobuf:"bytes,7,rep,name=chunks,proto3" json:"chunks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2137,14 +2157,24 @@ func (x *RecoverResponse) GetMemo() []byte {
 	return nil
 }
 
-// ResetRequest empties tables whose load must start again and forgets their chunks.
+func (x *RecoverResponse) GetChunks() []*v1.Chunk {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+// ResetRequest empties tables whose load must start again, forgets their chunks, and stores how tables are cut from
+// now on: all in one transaction.
 type ResetRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
 	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Tables   []*v1.Table            `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
 	// Store this memo with the pipeline (may be empty: keep).
-	Memo          []byte `protobuf:"bytes,4,opt,name=memo,proto3" json:"memo,omitempty"`
+	Memo []byte `protobuf:"bytes,4,opt,name=memo,proto3" json:"memo,omitempty"`
+	// Chunks still to be written. Those that are known already stay as they are.
+	Plan          []*v1.Chunk `protobuf:"bytes,5,rep,name=plan,proto3" json:"plan,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2203,6 +2233,13 @@ func (x *ResetRequest) GetTables() []*v1.Table {
 func (x *ResetRequest) GetMemo() []byte {
 	if x != nil {
 		return x.Memo
+	}
+	return nil
+}
+
+func (x *ResetRequest) GetPlan() []*v1.Chunk {
+	if x != nil {
+		return x.Plan
 	}
 	return nil
 }
@@ -2792,24 +2829,28 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x04step\x18\x01 \x01(\rR\x04step\x12\x18\n" +
 	"\askipped\x18\x02 \x01(\bR\askipped\x126\n" +
 	"\aproblem\x18\x03 \x01(\v2\x1c.drover.connector.v1.ProblemR\aproblem\x12\x18\n" +
-	"\aseconds\x18\x04 \x01(\x01R\aseconds\"\x85\x01\n" +
+	"\aseconds\x18\x04 \x01(\x01R\aseconds\"\xb1\x01\n" +
 	"\x0eRecoverRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12)\n" +
 	"\x10initial_position\x18\x03 \x01(\fR\x0finitialPosition\x12\x16\n" +
-	"\x06create\x18\x04 \x01(\bR\x06create\"\xc0\x01\n" +
+	"\x06create\x18\x04 \x01(\bR\x06create\x12\x12\n" +
+	"\x04memo\x18\x05 \x01(\fR\x04memo\x12\x16\n" +
+	"\x06chunks\x18\x06 \x01(\bR\x06chunks\"\xee\x01\n" +
 	"\x0fRecoverResponse\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bposition\x18\x03 \x01(\fR\bposition\x124\n" +
 	"\awritten\x18\x04 \x03(\v2\x1a.drover.row.v1.ChunkResultR\awritten\x12\x1b\n" +
 	"\tmax_epoch\x18\x05 \x01(\x04R\bmaxEpoch\x12\x12\n" +
-	"\x04memo\x18\x06 \x01(\fR\x04memo\"\x82\x01\n" +
+	"\x04memo\x18\x06 \x01(\fR\x04memo\x12,\n" +
+	"\x06chunks\x18\a \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\"\xac\x01\n" +
 	"\fResetRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
 	"\x06tables\x18\x03 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x12\n" +
-	"\x04memo\x18\x04 \x01(\fR\x04memo\"\x0f\n" +
+	"\x04memo\x18\x04 \x01(\fR\x04memo\x12(\n" +
+	"\x04plan\x18\x05 \x03(\v2\x14.drover.row.v1.ChunkR\x04plan\"\x0f\n" +
 	"\rResetResponse\"t\n" +
 	"\x13WriteChunksResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.drover.row.v1.ChunkResultR\aresults\x12'\n" +
@@ -2959,52 +3000,54 @@ var file_drover_connector_v1_connector_proto_depIdxs = []int32{
 	9,  // 30: drover.connector.v1.ApplySchemaRequest.steps:type_name -> drover.connector.v1.SchemaStep
 	6,  // 31: drover.connector.v1.ApplySchemaResponse.problem:type_name -> drover.connector.v1.Problem
 	45, // 32: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
-	41, // 33: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
-	45, // 34: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
-	36, // 35: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
-	37, // 36: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
-	41, // 37: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
-	2,  // 38: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
-	4,  // 39: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
-	7,  // 40: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
-	11, // 41: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
-	13, // 42: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
-	15, // 43: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
-	17, // 44: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
-	19, // 45: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
-	21, // 46: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
-	26, // 47: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
-	28, // 48: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
-	30, // 49: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
-	32, // 50: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
-	23, // 51: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
-	24, // 52: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
-	25, // 53: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
-	46, // 54: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
-	46, // 55: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
-	3,  // 56: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
-	5,  // 57: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
-	8,  // 58: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
-	12, // 59: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
-	14, // 60: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
-	16, // 61: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
-	18, // 62: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
-	20, // 63: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
-	22, // 64: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
-	27, // 65: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
-	29, // 66: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
-	31, // 67: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
-	33, // 68: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
-	46, // 69: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
-	46, // 70: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
-	46, // 71: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
-	34, // 72: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
-	35, // 73: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
-	56, // [56:74] is the sub-list for method output_type
-	38, // [38:56] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	43, // 33: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
+	41, // 34: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
+	43, // 35: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
+	45, // 36: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
+	36, // 37: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
+	37, // 38: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
+	41, // 39: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
+	2,  // 40: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
+	4,  // 41: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
+	7,  // 42: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
+	11, // 43: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
+	13, // 44: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
+	15, // 45: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
+	17, // 46: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
+	19, // 47: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
+	21, // 48: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
+	26, // 49: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
+	28, // 50: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
+	30, // 51: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
+	32, // 52: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
+	23, // 53: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
+	24, // 54: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
+	25, // 55: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
+	46, // 56: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
+	46, // 57: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
+	3,  // 58: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
+	5,  // 59: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
+	8,  // 60: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
+	12, // 61: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
+	14, // 62: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
+	16, // 63: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
+	18, // 64: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
+	20, // 65: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
+	22, // 66: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
+	27, // 67: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
+	29, // 68: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
+	31, // 69: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
+	33, // 70: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
+	46, // 71: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
+	46, // 72: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
+	46, // 73: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
+	34, // 74: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
+	35, // 75: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
+	58, // [58:76] is the sub-list for method output_type
+	40, // [40:58] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_drover_connector_v1_connector_proto_init() }

@@ -1086,6 +1086,79 @@ func (x *ChunkStatus) GetFloor() string {
 	return ""
 }
 
+// Memo is what the target keeps of a pipeline that follows, beside positions and chunks: with them the pipeline goes
+// on when all that the coordinator knew is lost.
+type Memo struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version int32                  `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Without secrets: references only.
+	Spec *Spec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	// Tells the source database apart from any other, also from one restored under the same name.
+	SourceIdentity string `protobuf:"bytes,3,opt,name=source_identity,json=sourceIdentity,proto3" json:"source_identity,omitempty"`
+	// The tables, in the order that chunks name them by, and the schema steps.
+	Catalog       *v11.DiscoverResponse `protobuf:"bytes,4,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Memo) Reset() {
+	*x = Memo{}
+	mi := &file_drover_control_v1_control_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Memo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Memo) ProtoMessage() {}
+
+func (x *Memo) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_control_v1_control_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Memo.ProtoReflect.Descriptor instead.
+func (*Memo) Descriptor() ([]byte, []int) {
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Memo) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Memo) GetSpec() *Spec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *Memo) GetSourceIdentity() string {
+	if x != nil {
+		return x.SourceIdentity
+	}
+	return ""
+}
+
+func (x *Memo) GetCatalog() *v11.DiscoverResponse {
+	if x != nil {
+		return x.Catalog
+	}
+	return nil
+}
+
 type ApplyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *Spec                  `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -1096,7 +1169,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[5]
+	mi := &file_drover_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1181,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[5]
+	mi := &file_drover_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1194,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ApplyRequest) GetSpec() *Spec {
@@ -1149,7 +1222,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[6]
+	mi := &file_drover_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1234,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[6]
+	mi := &file_drover_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1247,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ApplyResponse) GetCreated() bool {
@@ -1207,7 +1280,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[7]
+	mi := &file_drover_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1292,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[7]
+	mi := &file_drover_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1305,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetRequest) GetPipeline() string {
@@ -1252,7 +1325,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[8]
+	mi := &file_drover_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1337,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[8]
+	mi := &file_drover_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1350,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetResponse) GetStatus() *Status {
@@ -1302,7 +1375,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[9]
+	mi := &file_drover_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1387,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[9]
+	mi := &file_drover_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1400,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 type ListResponse struct {
@@ -1339,7 +1412,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[10]
+	mi := &file_drover_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1424,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[10]
+	mi := &file_drover_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1437,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListResponse) GetPipelines() []*Status {
@@ -1383,7 +1456,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[11]
+	mi := &file_drover_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1468,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[11]
+	mi := &file_drover_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1481,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchRequest) GetPipeline() string {
@@ -1427,7 +1500,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[12]
+	mi := &file_drover_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1512,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[12]
+	mi := &file_drover_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1525,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchResponse) GetStatus() *Status {
@@ -1471,7 +1544,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[13]
+	mi := &file_drover_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1556,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[13]
+	mi := &file_drover_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1569,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StartRequest) GetPipeline() string {
@@ -1514,7 +1587,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[14]
+	mi := &file_drover_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1599,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[14]
+	mi := &file_drover_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1612,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 type PauseRequest struct {
@@ -1551,7 +1624,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[15]
+	mi := &file_drover_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1636,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[15]
+	mi := &file_drover_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1649,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PauseRequest) GetPipeline() string {
@@ -1594,7 +1667,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[16]
+	mi := &file_drover_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1679,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[16]
+	mi := &file_drover_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1692,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 type ResumeRequest struct {
@@ -1631,7 +1704,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[17]
+	mi := &file_drover_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1716,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[17]
+	mi := &file_drover_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1729,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResumeRequest) GetPipeline() string {
@@ -1674,7 +1747,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[18]
+	mi := &file_drover_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1759,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[18]
+	mi := &file_drover_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1772,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 type StopRequest struct {
@@ -1711,7 +1784,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[19]
+	mi := &file_drover_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1796,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[19]
+	mi := &file_drover_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1809,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StopRequest) GetPipeline() string {
@@ -1754,7 +1827,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[20]
+	mi := &file_drover_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1839,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[20]
+	mi := &file_drover_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1852,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 type DeleteRequest struct {
@@ -1791,7 +1864,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[21]
+	mi := &file_drover_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1876,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[21]
+	mi := &file_drover_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1889,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteRequest) GetPipeline() string {
@@ -1835,7 +1908,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[22]
+	mi := &file_drover_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1920,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[22]
+	mi := &file_drover_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1933,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteResponse) GetRemoved() []string {
@@ -1879,7 +1952,7 @@ type TablesRequest struct {
 
 func (x *TablesRequest) Reset() {
 	*x = TablesRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[23]
+	mi := &file_drover_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +1964,7 @@ func (x *TablesRequest) String() string {
 func (*TablesRequest) ProtoMessage() {}
 
 func (x *TablesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[23]
+	mi := &file_drover_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +1977,7 @@ func (x *TablesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesRequest.ProtoReflect.Descriptor instead.
 func (*TablesRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TablesRequest) GetPipeline() string {
@@ -1923,7 +1996,7 @@ type TablesResponse struct {
 
 func (x *TablesResponse) Reset() {
 	*x = TablesResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[24]
+	mi := &file_drover_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2008,7 @@ func (x *TablesResponse) String() string {
 func (*TablesResponse) ProtoMessage() {}
 
 func (x *TablesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[24]
+	mi := &file_drover_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2021,7 @@ func (x *TablesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesResponse.ProtoReflect.Descriptor instead.
 func (*TablesResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TablesResponse) GetTables() []*TableStatus {
@@ -1967,7 +2040,7 @@ type ChunksRequest struct {
 
 func (x *ChunksRequest) Reset() {
 	*x = ChunksRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[25]
+	mi := &file_drover_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2052,7 @@ func (x *ChunksRequest) String() string {
 func (*ChunksRequest) ProtoMessage() {}
 
 func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[25]
+	mi := &file_drover_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2065,7 @@ func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunksRequest.ProtoReflect.Descriptor instead.
 func (*ChunksRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChunksRequest) GetPipeline() string {
@@ -2011,7 +2084,7 @@ type ChunksResponse struct {
 
 func (x *ChunksResponse) Reset() {
 	*x = ChunksResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	mi := &file_drover_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2096,7 @@ func (x *ChunksResponse) String() string {
 func (*ChunksResponse) ProtoMessage() {}
 
 func (x *ChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	mi := &file_drover_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2109,7 @@ func (x *ChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunksResponse.ProtoReflect.Descriptor instead.
 func (*ChunksResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChunksResponse) GetChunks() []*ChunkStatus {
@@ -2056,7 +2129,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[27]
+	mi := &file_drover_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2141,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[27]
+	mi := &file_drover_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2154,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogsRequest) GetPipeline() string {
@@ -2109,7 +2182,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[28]
+	mi := &file_drover_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2194,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[28]
+	mi := &file_drover_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2207,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogsResponse) GetMicros() int64 {
@@ -2166,7 +2239,7 @@ type AgentsRequest struct {
 
 func (x *AgentsRequest) Reset() {
 	*x = AgentsRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[29]
+	mi := &file_drover_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2251,7 @@ func (x *AgentsRequest) String() string {
 func (*AgentsRequest) ProtoMessage() {}
 
 func (x *AgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[29]
+	mi := &file_drover_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2264,7 @@ func (x *AgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentsRequest.ProtoReflect.Descriptor instead.
 func (*AgentsRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 type AgentsResponse struct {
@@ -2203,7 +2276,7 @@ type AgentsResponse struct {
 
 func (x *AgentsResponse) Reset() {
 	*x = AgentsResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[30]
+	mi := &file_drover_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2288,7 @@ func (x *AgentsResponse) String() string {
 func (*AgentsResponse) ProtoMessage() {}
 
 func (x *AgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[30]
+	mi := &file_drover_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2301,7 @@ func (x *AgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentsResponse.ProtoReflect.Descriptor instead.
 func (*AgentsResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AgentsResponse) GetAgents() []*AgentStatus {
@@ -2254,7 +2327,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[31]
+	mi := &file_drover_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2339,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[31]
+	mi := &file_drover_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2352,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AgentStatus) GetAgent() string {
@@ -2351,7 +2424,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[32]
+	mi := &file_drover_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2436,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[32]
+	mi := &file_drover_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2449,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DoctorRequest) GetSource() *v1.Endpoint {
@@ -2426,7 +2499,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[33]
+	mi := &file_drover_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2511,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[33]
+	mi := &file_drover_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2524,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DoctorResponse) GetChecks() int32 {
@@ -2592,7 +2665,12 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\battempts\x18\x06 \x01(\x05R\battempts\x12\x12\n" +
 	"\x04rows\x18\a \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\b \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05floor\x18\t \x01(\tR\x05floor\"Q\n" +
+	"\x05floor\x18\t \x01(\tR\x05floor\"\xb7\x01\n" +
+	"\x04Memo\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x05R\aversion\x12+\n" +
+	"\x04spec\x18\x02 \x01(\v2\x17.drover.control.v1.SpecR\x04spec\x12'\n" +
+	"\x0fsource_identity\x18\x03 \x01(\tR\x0esourceIdentity\x12?\n" +
+	"\acatalog\x18\x04 \x01(\v2%.drover.connector.v1.DiscoverResponseR\acatalog\"Q\n" +
 	"\fApplyRequest\x12+\n" +
 	"\x04spec\x18\x01 \x01(\v2\x17.drover.control.v1.SpecR\x04spec\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\bR\x05start\"v\n" +
@@ -2727,117 +2805,121 @@ func file_drover_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_drover_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_drover_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_drover_control_v1_control_proto_goTypes = []any{
-	(Mode)(0),                 // 0: drover.control.v1.Mode
-	(Phase)(0),                // 1: drover.control.v1.Phase
-	(Health)(0),               // 2: drover.control.v1.Health
-	(Desired)(0),              // 3: drover.control.v1.Desired
-	(*Spec)(nil),              // 4: drover.control.v1.Spec
-	(*Status)(nil),            // 5: drover.control.v1.Status
-	(*PhaseTime)(nil),         // 6: drover.control.v1.PhaseTime
-	(*TableStatus)(nil),       // 7: drover.control.v1.TableStatus
-	(*ChunkStatus)(nil),       // 8: drover.control.v1.ChunkStatus
-	(*ApplyRequest)(nil),      // 9: drover.control.v1.ApplyRequest
-	(*ApplyResponse)(nil),     // 10: drover.control.v1.ApplyResponse
-	(*GetRequest)(nil),        // 11: drover.control.v1.GetRequest
-	(*GetResponse)(nil),       // 12: drover.control.v1.GetResponse
-	(*ListRequest)(nil),       // 13: drover.control.v1.ListRequest
-	(*ListResponse)(nil),      // 14: drover.control.v1.ListResponse
-	(*WatchRequest)(nil),      // 15: drover.control.v1.WatchRequest
-	(*WatchResponse)(nil),     // 16: drover.control.v1.WatchResponse
-	(*StartRequest)(nil),      // 17: drover.control.v1.StartRequest
-	(*StartResponse)(nil),     // 18: drover.control.v1.StartResponse
-	(*PauseRequest)(nil),      // 19: drover.control.v1.PauseRequest
-	(*PauseResponse)(nil),     // 20: drover.control.v1.PauseResponse
-	(*ResumeRequest)(nil),     // 21: drover.control.v1.ResumeRequest
-	(*ResumeResponse)(nil),    // 22: drover.control.v1.ResumeResponse
-	(*StopRequest)(nil),       // 23: drover.control.v1.StopRequest
-	(*StopResponse)(nil),      // 24: drover.control.v1.StopResponse
-	(*DeleteRequest)(nil),     // 25: drover.control.v1.DeleteRequest
-	(*DeleteResponse)(nil),    // 26: drover.control.v1.DeleteResponse
-	(*TablesRequest)(nil),     // 27: drover.control.v1.TablesRequest
-	(*TablesResponse)(nil),    // 28: drover.control.v1.TablesResponse
-	(*ChunksRequest)(nil),     // 29: drover.control.v1.ChunksRequest
-	(*ChunksResponse)(nil),    // 30: drover.control.v1.ChunksResponse
-	(*LogsRequest)(nil),       // 31: drover.control.v1.LogsRequest
-	(*LogsResponse)(nil),      // 32: drover.control.v1.LogsResponse
-	(*AgentsRequest)(nil),     // 33: drover.control.v1.AgentsRequest
-	(*AgentsResponse)(nil),    // 34: drover.control.v1.AgentsResponse
-	(*AgentStatus)(nil),       // 35: drover.control.v1.AgentStatus
-	(*DoctorRequest)(nil),     // 36: drover.control.v1.DoctorRequest
-	(*DoctorResponse)(nil),    // 37: drover.control.v1.DoctorResponse
-	nil,                       // 38: drover.control.v1.Spec.LabelsEntry
-	nil,                       // 39: drover.control.v1.AgentStatus.LabelsEntry
-	(*v1.Endpoint)(nil),       // 40: drover.fleet.v1.Endpoint
-	(*v1.StreamProgress)(nil), // 41: drover.fleet.v1.StreamProgress
-	(*v1.Failure)(nil),        // 42: drover.fleet.v1.Failure
-	(*v11.NotCarried)(nil),    // 43: drover.connector.v1.NotCarried
-	(*v11.Problem)(nil),       // 44: drover.connector.v1.Problem
+	(Mode)(0),                    // 0: drover.control.v1.Mode
+	(Phase)(0),                   // 1: drover.control.v1.Phase
+	(Health)(0),                  // 2: drover.control.v1.Health
+	(Desired)(0),                 // 3: drover.control.v1.Desired
+	(*Spec)(nil),                 // 4: drover.control.v1.Spec
+	(*Status)(nil),               // 5: drover.control.v1.Status
+	(*PhaseTime)(nil),            // 6: drover.control.v1.PhaseTime
+	(*TableStatus)(nil),          // 7: drover.control.v1.TableStatus
+	(*ChunkStatus)(nil),          // 8: drover.control.v1.ChunkStatus
+	(*Memo)(nil),                 // 9: drover.control.v1.Memo
+	(*ApplyRequest)(nil),         // 10: drover.control.v1.ApplyRequest
+	(*ApplyResponse)(nil),        // 11: drover.control.v1.ApplyResponse
+	(*GetRequest)(nil),           // 12: drover.control.v1.GetRequest
+	(*GetResponse)(nil),          // 13: drover.control.v1.GetResponse
+	(*ListRequest)(nil),          // 14: drover.control.v1.ListRequest
+	(*ListResponse)(nil),         // 15: drover.control.v1.ListResponse
+	(*WatchRequest)(nil),         // 16: drover.control.v1.WatchRequest
+	(*WatchResponse)(nil),        // 17: drover.control.v1.WatchResponse
+	(*StartRequest)(nil),         // 18: drover.control.v1.StartRequest
+	(*StartResponse)(nil),        // 19: drover.control.v1.StartResponse
+	(*PauseRequest)(nil),         // 20: drover.control.v1.PauseRequest
+	(*PauseResponse)(nil),        // 21: drover.control.v1.PauseResponse
+	(*ResumeRequest)(nil),        // 22: drover.control.v1.ResumeRequest
+	(*ResumeResponse)(nil),       // 23: drover.control.v1.ResumeResponse
+	(*StopRequest)(nil),          // 24: drover.control.v1.StopRequest
+	(*StopResponse)(nil),         // 25: drover.control.v1.StopResponse
+	(*DeleteRequest)(nil),        // 26: drover.control.v1.DeleteRequest
+	(*DeleteResponse)(nil),       // 27: drover.control.v1.DeleteResponse
+	(*TablesRequest)(nil),        // 28: drover.control.v1.TablesRequest
+	(*TablesResponse)(nil),       // 29: drover.control.v1.TablesResponse
+	(*ChunksRequest)(nil),        // 30: drover.control.v1.ChunksRequest
+	(*ChunksResponse)(nil),       // 31: drover.control.v1.ChunksResponse
+	(*LogsRequest)(nil),          // 32: drover.control.v1.LogsRequest
+	(*LogsResponse)(nil),         // 33: drover.control.v1.LogsResponse
+	(*AgentsRequest)(nil),        // 34: drover.control.v1.AgentsRequest
+	(*AgentsResponse)(nil),       // 35: drover.control.v1.AgentsResponse
+	(*AgentStatus)(nil),          // 36: drover.control.v1.AgentStatus
+	(*DoctorRequest)(nil),        // 37: drover.control.v1.DoctorRequest
+	(*DoctorResponse)(nil),       // 38: drover.control.v1.DoctorResponse
+	nil,                          // 39: drover.control.v1.Spec.LabelsEntry
+	nil,                          // 40: drover.control.v1.AgentStatus.LabelsEntry
+	(*v1.Endpoint)(nil),          // 41: drover.fleet.v1.Endpoint
+	(*v1.StreamProgress)(nil),    // 42: drover.fleet.v1.StreamProgress
+	(*v1.Failure)(nil),           // 43: drover.fleet.v1.Failure
+	(*v11.NotCarried)(nil),       // 44: drover.connector.v1.NotCarried
+	(*v11.Problem)(nil),          // 45: drover.connector.v1.Problem
+	(*v11.DiscoverResponse)(nil), // 46: drover.connector.v1.DiscoverResponse
 }
 var file_drover_control_v1_control_proto_depIdxs = []int32{
-	38, // 0: drover.control.v1.Spec.labels:type_name -> drover.control.v1.Spec.LabelsEntry
+	39, // 0: drover.control.v1.Spec.labels:type_name -> drover.control.v1.Spec.LabelsEntry
 	0,  // 1: drover.control.v1.Spec.mode:type_name -> drover.control.v1.Mode
-	40, // 2: drover.control.v1.Spec.source:type_name -> drover.fleet.v1.Endpoint
-	40, // 3: drover.control.v1.Spec.target:type_name -> drover.fleet.v1.Endpoint
+	41, // 2: drover.control.v1.Spec.source:type_name -> drover.fleet.v1.Endpoint
+	41, // 3: drover.control.v1.Spec.target:type_name -> drover.fleet.v1.Endpoint
 	1,  // 4: drover.control.v1.Status.phase:type_name -> drover.control.v1.Phase
 	2,  // 5: drover.control.v1.Status.health:type_name -> drover.control.v1.Health
 	3,  // 6: drover.control.v1.Status.desired:type_name -> drover.control.v1.Desired
 	0,  // 7: drover.control.v1.Status.mode:type_name -> drover.control.v1.Mode
-	41, // 8: drover.control.v1.Status.stream:type_name -> drover.fleet.v1.StreamProgress
-	42, // 9: drover.control.v1.Status.failures:type_name -> drover.fleet.v1.Failure
-	43, // 10: drover.control.v1.Status.not_carried:type_name -> drover.connector.v1.NotCarried
+	42, // 8: drover.control.v1.Status.stream:type_name -> drover.fleet.v1.StreamProgress
+	43, // 9: drover.control.v1.Status.failures:type_name -> drover.fleet.v1.Failure
+	44, // 10: drover.control.v1.Status.not_carried:type_name -> drover.connector.v1.NotCarried
 	6,  // 11: drover.control.v1.Status.phases:type_name -> drover.control.v1.PhaseTime
 	7,  // 12: drover.control.v1.Status.top_tables:type_name -> drover.control.v1.TableStatus
-	44, // 13: drover.control.v1.Status.problems:type_name -> drover.connector.v1.Problem
+	45, // 13: drover.control.v1.Status.problems:type_name -> drover.connector.v1.Problem
 	1,  // 14: drover.control.v1.PhaseTime.phase:type_name -> drover.control.v1.Phase
-	42, // 15: drover.control.v1.TableStatus.failure:type_name -> drover.fleet.v1.Failure
-	4,  // 16: drover.control.v1.ApplyRequest.spec:type_name -> drover.control.v1.Spec
-	5,  // 17: drover.control.v1.ApplyResponse.status:type_name -> drover.control.v1.Status
-	5,  // 18: drover.control.v1.GetResponse.status:type_name -> drover.control.v1.Status
-	4,  // 19: drover.control.v1.GetResponse.spec:type_name -> drover.control.v1.Spec
-	5,  // 20: drover.control.v1.ListResponse.pipelines:type_name -> drover.control.v1.Status
-	5,  // 21: drover.control.v1.WatchResponse.status:type_name -> drover.control.v1.Status
-	7,  // 22: drover.control.v1.TablesResponse.tables:type_name -> drover.control.v1.TableStatus
-	8,  // 23: drover.control.v1.ChunksResponse.chunks:type_name -> drover.control.v1.ChunkStatus
-	35, // 24: drover.control.v1.AgentsResponse.agents:type_name -> drover.control.v1.AgentStatus
-	39, // 25: drover.control.v1.AgentStatus.labels:type_name -> drover.control.v1.AgentStatus.LabelsEntry
-	40, // 26: drover.control.v1.DoctorRequest.source:type_name -> drover.fleet.v1.Endpoint
-	40, // 27: drover.control.v1.DoctorRequest.target:type_name -> drover.fleet.v1.Endpoint
-	44, // 28: drover.control.v1.DoctorResponse.problems:type_name -> drover.connector.v1.Problem
-	9,  // 29: drover.control.v1.ControlService.Apply:input_type -> drover.control.v1.ApplyRequest
-	11, // 30: drover.control.v1.ControlService.Get:input_type -> drover.control.v1.GetRequest
-	13, // 31: drover.control.v1.ControlService.List:input_type -> drover.control.v1.ListRequest
-	15, // 32: drover.control.v1.ControlService.Watch:input_type -> drover.control.v1.WatchRequest
-	17, // 33: drover.control.v1.ControlService.Start:input_type -> drover.control.v1.StartRequest
-	19, // 34: drover.control.v1.ControlService.Pause:input_type -> drover.control.v1.PauseRequest
-	21, // 35: drover.control.v1.ControlService.Resume:input_type -> drover.control.v1.ResumeRequest
-	23, // 36: drover.control.v1.ControlService.Stop:input_type -> drover.control.v1.StopRequest
-	25, // 37: drover.control.v1.ControlService.Delete:input_type -> drover.control.v1.DeleteRequest
-	27, // 38: drover.control.v1.ControlService.Tables:input_type -> drover.control.v1.TablesRequest
-	29, // 39: drover.control.v1.ControlService.Chunks:input_type -> drover.control.v1.ChunksRequest
-	31, // 40: drover.control.v1.ControlService.Logs:input_type -> drover.control.v1.LogsRequest
-	33, // 41: drover.control.v1.ControlService.Agents:input_type -> drover.control.v1.AgentsRequest
-	36, // 42: drover.control.v1.ControlService.Doctor:input_type -> drover.control.v1.DoctorRequest
-	10, // 43: drover.control.v1.ControlService.Apply:output_type -> drover.control.v1.ApplyResponse
-	12, // 44: drover.control.v1.ControlService.Get:output_type -> drover.control.v1.GetResponse
-	14, // 45: drover.control.v1.ControlService.List:output_type -> drover.control.v1.ListResponse
-	16, // 46: drover.control.v1.ControlService.Watch:output_type -> drover.control.v1.WatchResponse
-	18, // 47: drover.control.v1.ControlService.Start:output_type -> drover.control.v1.StartResponse
-	20, // 48: drover.control.v1.ControlService.Pause:output_type -> drover.control.v1.PauseResponse
-	22, // 49: drover.control.v1.ControlService.Resume:output_type -> drover.control.v1.ResumeResponse
-	24, // 50: drover.control.v1.ControlService.Stop:output_type -> drover.control.v1.StopResponse
-	26, // 51: drover.control.v1.ControlService.Delete:output_type -> drover.control.v1.DeleteResponse
-	28, // 52: drover.control.v1.ControlService.Tables:output_type -> drover.control.v1.TablesResponse
-	30, // 53: drover.control.v1.ControlService.Chunks:output_type -> drover.control.v1.ChunksResponse
-	32, // 54: drover.control.v1.ControlService.Logs:output_type -> drover.control.v1.LogsResponse
-	34, // 55: drover.control.v1.ControlService.Agents:output_type -> drover.control.v1.AgentsResponse
-	37, // 56: drover.control.v1.ControlService.Doctor:output_type -> drover.control.v1.DoctorResponse
-	43, // [43:57] is the sub-list for method output_type
-	29, // [29:43] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	43, // 15: drover.control.v1.TableStatus.failure:type_name -> drover.fleet.v1.Failure
+	4,  // 16: drover.control.v1.Memo.spec:type_name -> drover.control.v1.Spec
+	46, // 17: drover.control.v1.Memo.catalog:type_name -> drover.connector.v1.DiscoverResponse
+	4,  // 18: drover.control.v1.ApplyRequest.spec:type_name -> drover.control.v1.Spec
+	5,  // 19: drover.control.v1.ApplyResponse.status:type_name -> drover.control.v1.Status
+	5,  // 20: drover.control.v1.GetResponse.status:type_name -> drover.control.v1.Status
+	4,  // 21: drover.control.v1.GetResponse.spec:type_name -> drover.control.v1.Spec
+	5,  // 22: drover.control.v1.ListResponse.pipelines:type_name -> drover.control.v1.Status
+	5,  // 23: drover.control.v1.WatchResponse.status:type_name -> drover.control.v1.Status
+	7,  // 24: drover.control.v1.TablesResponse.tables:type_name -> drover.control.v1.TableStatus
+	8,  // 25: drover.control.v1.ChunksResponse.chunks:type_name -> drover.control.v1.ChunkStatus
+	36, // 26: drover.control.v1.AgentsResponse.agents:type_name -> drover.control.v1.AgentStatus
+	40, // 27: drover.control.v1.AgentStatus.labels:type_name -> drover.control.v1.AgentStatus.LabelsEntry
+	41, // 28: drover.control.v1.DoctorRequest.source:type_name -> drover.fleet.v1.Endpoint
+	41, // 29: drover.control.v1.DoctorRequest.target:type_name -> drover.fleet.v1.Endpoint
+	45, // 30: drover.control.v1.DoctorResponse.problems:type_name -> drover.connector.v1.Problem
+	10, // 31: drover.control.v1.ControlService.Apply:input_type -> drover.control.v1.ApplyRequest
+	12, // 32: drover.control.v1.ControlService.Get:input_type -> drover.control.v1.GetRequest
+	14, // 33: drover.control.v1.ControlService.List:input_type -> drover.control.v1.ListRequest
+	16, // 34: drover.control.v1.ControlService.Watch:input_type -> drover.control.v1.WatchRequest
+	18, // 35: drover.control.v1.ControlService.Start:input_type -> drover.control.v1.StartRequest
+	20, // 36: drover.control.v1.ControlService.Pause:input_type -> drover.control.v1.PauseRequest
+	22, // 37: drover.control.v1.ControlService.Resume:input_type -> drover.control.v1.ResumeRequest
+	24, // 38: drover.control.v1.ControlService.Stop:input_type -> drover.control.v1.StopRequest
+	26, // 39: drover.control.v1.ControlService.Delete:input_type -> drover.control.v1.DeleteRequest
+	28, // 40: drover.control.v1.ControlService.Tables:input_type -> drover.control.v1.TablesRequest
+	30, // 41: drover.control.v1.ControlService.Chunks:input_type -> drover.control.v1.ChunksRequest
+	32, // 42: drover.control.v1.ControlService.Logs:input_type -> drover.control.v1.LogsRequest
+	34, // 43: drover.control.v1.ControlService.Agents:input_type -> drover.control.v1.AgentsRequest
+	37, // 44: drover.control.v1.ControlService.Doctor:input_type -> drover.control.v1.DoctorRequest
+	11, // 45: drover.control.v1.ControlService.Apply:output_type -> drover.control.v1.ApplyResponse
+	13, // 46: drover.control.v1.ControlService.Get:output_type -> drover.control.v1.GetResponse
+	15, // 47: drover.control.v1.ControlService.List:output_type -> drover.control.v1.ListResponse
+	17, // 48: drover.control.v1.ControlService.Watch:output_type -> drover.control.v1.WatchResponse
+	19, // 49: drover.control.v1.ControlService.Start:output_type -> drover.control.v1.StartResponse
+	21, // 50: drover.control.v1.ControlService.Pause:output_type -> drover.control.v1.PauseResponse
+	23, // 51: drover.control.v1.ControlService.Resume:output_type -> drover.control.v1.ResumeResponse
+	25, // 52: drover.control.v1.ControlService.Stop:output_type -> drover.control.v1.StopResponse
+	27, // 53: drover.control.v1.ControlService.Delete:output_type -> drover.control.v1.DeleteResponse
+	29, // 54: drover.control.v1.ControlService.Tables:output_type -> drover.control.v1.TablesResponse
+	31, // 55: drover.control.v1.ControlService.Chunks:output_type -> drover.control.v1.ChunksResponse
+	33, // 56: drover.control.v1.ControlService.Logs:output_type -> drover.control.v1.LogsResponse
+	35, // 57: drover.control.v1.ControlService.Agents:output_type -> drover.control.v1.AgentsResponse
+	38, // 58: drover.control.v1.ControlService.Doctor:output_type -> drover.control.v1.DoctorResponse
+	45, // [45:59] is the sub-list for method output_type
+	31, // [31:45] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_drover_control_v1_control_proto_init() }
@@ -2851,7 +2933,7 @@ func file_drover_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_control_v1_control_proto_rawDesc), len(file_drover_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
