@@ -10,38 +10,54 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
-// assess opens and checks both ends and reads the catalog, until it is stored.
+// assess opens and checks both ends and learns the catalog, until it is stored: from the target's memo when it has
+// one, else from the source.
 func (p *Pipeline) assess(ctx context.Context) error {
 	if err := p.enter(ctx, controlv1.Phase_PHASE_ASSESS); err != nil {
 		return err
 	}
-	for _, side := range []struct {
-		agent string
-		task  *fleetv1.Task
-		name  *string
-	}{
-		{p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}}), &p.state.Source},
-		{p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}}), &p.state.Target},
-	} {
-		r, err := p.call(ctx, side.agent, side.task, nil)
-		if err != nil {
-			return err
-		}
-		*side.name = r.GetOpen().GetOpen().GetDisplay()
-		if side.name == &p.state.Source {
-			p.state.PositionFormat = r.GetOpen().GetDescribe().GetPositionFormat()
-		}
-	}
-	if p.state.Discovered {
-		return nil
-	}
-	r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Recover{Recover: &connectorv1.RecoverRequest{Pipeline: p.name}}}), nil)
+	source, err := p.open(ctx, p.run.reader, p.onSource(&fleetv1.Task{}))
 	if err != nil {
 		return err
 	}
-	return p.discover(ctx, r.GetRecover())
+	target, err := p.open(ctx, p.run.writer, p.onSink(&fleetv1.Task{}))
+	if err != nil {
+		return err
+	}
+	p.state.Source, p.state.Target = source.GetOpen().GetDisplay(), target.GetOpen().GetDisplay()
+	p.state.PositionFormat = source.GetDescribe().GetPositionFormat()
+	if p.state.Discovered {
+		return nil
+	}
+	p.state.SourceID = source.GetOpen().GetIdentity()
+	known, err := p.askSink(ctx, &connectorv1.RecoverRequest{Pipeline: p.name})
+	if err != nil {
+		return err
+	}
+	m, err := readMemo(known.GetMemo())
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		return p.resume(ctx, known, m)
+	}
+	return p.discover(ctx, known)
 }
 
+func (p *Pipeline) open(ctx context.Context, agent string, t *fleetv1.Task) (*fleetv1.OpenResult, error) {
+	t.Work = &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}
+	r, err := p.call(ctx, agent, t, nil)
+	return r.GetOpen(), err
+}
+
+// askSink asks the target what it keeps of the pipeline.
+func (p *Pipeline) askSink(ctx context.Context, r *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
+	a, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Recover{Recover: r}}), nil)
+	return a.GetRecover(), err
+}
+
+// discover reads the catalog at the source. Tokens without a memo are of a load that cannot be gone on with: its
+// snapshot is gone.
 func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverResponse) error {
 	resuming := old.GetFound()
 	if err := p.check(ctx, connectorv1.Role_ROLE_SOURCE, nil, resuming); err != nil {
@@ -60,27 +76,29 @@ func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverRespons
 		return err
 	}
 	p.makeTables(nil)
-	p.state.Discovered = true
-	// The target knows this pipeline though etcd does not: its memo says whether the load was complete.
-	if resuming && string(old.Memo) == p.memo() {
-		p.state.Loaded = true
-		for _, t := range p.tables {
-			t.Split, t.Loaded, t.Passed = true, true, true
-		}
-	} else if resuming && (len(old.Written) > 0 || len(old.Position) > 0) {
+	if len(old.GetWritten()) > 0 || len(old.GetPosition()) > 0 {
 		if err := p.mint(ctx, old.MaxEpoch); err != nil {
 			return err
 		}
-		if err := p.resetAt(ctx, p.catalog.Tables, nil); err != nil {
+		if err := p.resetAt(ctx, p.catalog.Tables); err != nil {
 			return err
 		}
 	}
+	p.state.Discovered = true
+	p.note("info", "the catalog is known")
+	return p.save(ctx, p.everything()...)
+}
+
+// everything is the catalog and all that is known of its tables.
+func (p *Pipeline) everything() []store.Change {
 	changes := store.PutCatalog(p.name, p.catalog)
 	for _, t := range p.tables {
 		changes = append(changes, store.PutTable(p.name, t.Table))
+		for id, c := range t.chunks {
+			changes = append(changes, store.PutChunk(p.name, id, c.Chunk))
+		}
 	}
-	p.note("info", "the catalog is known")
-	return p.save(ctx, changes...)
+	return changes
 }
 
 func (p *Pipeline) check(ctx context.Context, role connectorv1.Role, tables []*rowv1.Table, resuming bool) error {

@@ -3,10 +3,6 @@ package engine
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
@@ -153,15 +149,4 @@ func (p *Pipeline) keepStreaming(ctx context.Context) error {
 		return err
 	}
 	return p.pump(ctx, 0, func() bool { return false })
-}
-
-// memo is what the target keeps about a complete load: enough to go on streaming when etcd is lost.
-func (p *Pipeline) memo() string {
-	h := sha256.New()
-	for _, t := range p.catalog.Tables {
-		c := proto.Clone(t).(*rowv1.Table)
-		c.EstimatedRows, c.EstimatedBytes = 0, 0
-		h.Write(store.Wire(c))
-	}
-	return "loaded 1 " + hex.EncodeToString(h.Sum(nil))
 }

@@ -43,7 +43,7 @@ func (p *Pipeline) gateChunks(ids []uint64) []*fleetv1.GateChunk {
 }
 
 func (p *Pipeline) dispatch(ctx context.Context, ids []uint64, floor *rowv1.Floor) {
-	p.state.Epoch = lease.Mint(p.state.Epoch, 0)
+	p.state.Epoch = lease.Next(p.state.Epoch)
 	epoch := p.state.Epoch
 	work := &fleetv1.LoadTask{Floor: floor}
 	seen := map[uint32]bool{}

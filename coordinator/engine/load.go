@@ -41,13 +41,10 @@ func (p *Pipeline) loadAll(ctx context.Context) error {
 	if err := fault.Point("coordinator.before-loaded"); err != nil {
 		return err
 	}
-	if err := p.resetAt(ctx, nil, []byte(p.memo())); err != nil {
+	if err := p.save(ctx); err != nil {
 		return err
 	}
-	if err := fault.Point("coordinator.after-loaded"); err != nil {
-		return err
-	}
-	return p.save(ctx)
+	return fault.Point("coordinator.after-loaded")
 }
 
 func (p *Pipeline) allLoaded() bool {
@@ -80,7 +77,7 @@ func (p *Pipeline) drive(ctx context.Context) error {
 	v := p.view()
 	c := schedule.Decide(v)
 	for _, index := range c.Split {
-		if err := p.split(ctx, p.tables[index]); err != nil {
+		if err := p.split(p.tables[index]); err != nil {
 			return err
 		}
 	}

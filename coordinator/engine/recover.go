@@ -18,46 +18,67 @@ func (p *Pipeline) recover(ctx context.Context) error {
 	if err := p.mint(ctx, 0); err != nil {
 		return err
 	}
-	if p.follow() && len(p.state.Start) == 0 {
-		r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Prepare{
-			Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: p.catalog.Tables}}}), nil)
-		if err != nil {
-			return err
-		}
-		if err := fault.Point("coordinator.before-start"); err != nil {
-			return err
-		}
-		p.state.Start = r.GetPrepare().Position
-		if err := p.save(ctx); err != nil {
-			return err
-		}
-		if err := fault.Point("coordinator.after-start"); err != nil {
+	if err := p.prepareSlot(ctx); err != nil {
+		return err
+	}
+	req := &connectorv1.RecoverRequest{}
+	if p.follow() && !p.state.Remembered {
+		var err error
+		if req.Memo, err = p.memo(); err != nil {
 			return err
 		}
 	}
+	r, err := p.fence(ctx, req)
+	if err != nil {
+		return err
+	}
+	p.state.Remembered = p.follow()
+	return p.reconcile(ctx, r.Written)
+}
+
+func (p *Pipeline) prepareSlot(ctx context.Context) error {
+	if !p.follow() || len(p.state.Start) > 0 {
+		return nil
+	}
+	r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Prepare{
+		Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: p.catalog.Tables}}}), nil)
+	if err != nil {
+		return err
+	}
+	if err := fault.Point("coordinator.before-start"); err != nil {
+		return err
+	}
+	p.state.Start = r.GetPrepare().Position
+	if err := p.save(ctx); err != nil {
+		return err
+	}
+	return fault.Point("coordinator.after-start")
+}
+
+// fence raises the target's fence to this attempt's epoch; when the target has seen a newer one, to one above it.
+func (p *Pipeline) fence(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
+	req.Pipeline, req.InitialPosition, req.Create = p.name, p.state.Start, true
 	for tries := 0; ; tries++ {
-		r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Recover{Recover: &connectorv1.RecoverRequest{
-			Pipeline: p.name, Epoch: p.state.Epoch, InitialPosition: p.state.Start, Create: true}}}), nil)
+		req.Epoch = p.state.Epoch
+		r, err := p.askSink(ctx, req)
 		if d := diag.Find(err); d != nil && d.Code.Class == diag.Fenced && tries == 0 {
-			look, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Recover{Recover: &connectorv1.RecoverRequest{Pipeline: p.name}}}), nil)
-			if err != nil {
-				return err
+			if r, err = p.askSink(ctx, &connectorv1.RecoverRequest{Pipeline: p.name}); err == nil {
+				err = p.mint(ctx, max(r.MaxEpoch, r.Epoch))
 			}
-			if err := p.mint(ctx, max(look.GetRecover().MaxEpoch, look.GetRecover().Epoch)); err != nil {
-				return err
+			if err != nil {
+				return nil, err
 			}
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if seen := r.GetRecover().MaxEpoch; seen > p.state.Epoch && tries < 3 {
-			if err := p.mint(ctx, seen); err != nil {
-				return err
-			}
-			continue
+		if r.MaxEpoch <= p.state.Epoch || tries >= 3 {
+			return r, nil
 		}
-		return p.reconcile(ctx, r.GetRecover().Written)
+		if err := p.mint(ctx, r.MaxEpoch); err != nil {
+			return nil, err
+		}
 	}
 }
 
@@ -102,14 +123,14 @@ func (p *Pipeline) restart(ctx context.Context, tables []*table) error {
 		changes = append(changes, store.PutTable(p.name, t.Table))
 		p.note("warn", "table "+t.row.Source.Schema+"."+t.row.Source.Name+" is loaded again")
 	}
-	if err := p.resetAt(ctx, rows, nil); err != nil {
+	if err := p.resetAt(ctx, rows); err != nil {
 		return err
 	}
 	return p.save(ctx, changes...)
 }
 
-func (p *Pipeline) resetAt(ctx context.Context, tables []*rowv1.Table, memo []byte) error {
+func (p *Pipeline) resetAt(ctx context.Context, tables []*rowv1.Table) error {
 	_, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Reset_{Reset_: &connectorv1.ResetRequest{
-		Pipeline: p.name, Epoch: p.state.Epoch, Tables: tables, Memo: memo}}}), nil)
+		Pipeline: p.name, Epoch: p.state.Epoch, Tables: tables}}}), nil)
 	return err
 }

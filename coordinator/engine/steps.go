@@ -23,10 +23,14 @@ func (p *Pipeline) schema(ctx context.Context) error {
 	if err := p.steps(ctx, phases); err != nil {
 		return err
 	}
-	if p.spec.WhenNotEmpty == "truncate" && p.state.Phase < controlv1.Phase_PHASE_LOAD {
-		return p.resetAt(ctx, p.catalog.Tables, nil)
+	if p.spec.WhenNotEmpty != "truncate" || p.state.Emptied {
+		return nil
 	}
-	return nil
+	if err := p.resetAt(ctx, p.catalog.Tables); err != nil {
+		return err
+	}
+	p.state.Emptied = true
+	return p.save(ctx)
 }
 
 // steps runs schema steps; the target remembers which are done.

@@ -47,8 +47,16 @@ func (l *Lead) Lost() <-chan struct{} { return l.session.Done() }
 // Resign lets the next candidate lead at once.
 func (l *Lead) Resign() error { return l.session.Close() }
 
-// Mint is the next epoch: above everything etcd or the target has ever seen.
-func Mint(stored, seen uint64) uint64 { return max(stored, seen) + 1 }
+// withinBits is the part of an epoch that counts the work granted within one attempt of a pipeline.
+const withinBits = 24
+
+// Mint is the epoch of a new attempt: above everything etcd or the target has ever seen, and above everything that
+// was granted within the attempts seen. Of those grants the target may know nothing, but it knows their attempt: so
+// the next one is above them also when etcd is lost.
+func Mint(stored, seen uint64) uint64 { return (max(stored, seen)>>withinBits + 1) << withinBits }
+
+// Next is the epoch of the next grant within an attempt.
+func Next(epoch uint64) uint64 { return epoch + 1 }
 
 // Agents keeps one lease per agent session.
 type Agents struct{ Client *clientv3.Client }

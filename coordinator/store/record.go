@@ -23,6 +23,9 @@ type State struct {
 	Phases  []PhaseTime
 	// Discovered, Schema …: what does not have to be done again.
 	Discovered bool
+	// Remembered: the target keeps the memo. Emptied: its tables were emptied, as the spec asks.
+	Remembered bool `json:",omitempty"`
+	Emptied    bool `json:",omitempty"`
 	Loaded     bool
 	Finished   bool
 	Verified   bool
@@ -34,6 +37,8 @@ type State struct {
 	TraceID string
 	// PositionFormat is how the source's connector wants its positions printed.
 	PositionFormat string `json:",omitempty"`
+	// SourceID tells the source database apart from any other.
+	SourceID string `json:",omitempty"`
 }
 
 // PhaseTime is when a phase began and ended, in microseconds.

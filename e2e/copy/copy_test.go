@@ -95,6 +95,7 @@ func TestFollow_StaysEqualUnderWritesAndResumesAfterKill(t *testing.T) {
 	p = harness.Start(t, cmd)
 	awaitPhase(t, "f1", data, "streaming")
 	p.Kill()
+	forget(t, data) // the target's tokens are all that is left
 	p = harness.Start(t, cmd)
 	awaitPhase(t, "f1", data, "streaming")
 	time.Sleep(time.Second)
@@ -105,6 +106,23 @@ func TestFollow_StaysEqualUnderWritesAndResumesAfterKill(t *testing.T) {
 	p.Signal(t, syscall.SIGINT)
 	if r := p.Wait(); r.Code != 130 {
 		t.Errorf("stopped with %d: %s", r.Code, r.Stderr)
+	}
+	forget(t, data)
+	if r := harness.Run(t, "copy", source, target, "--name", "f1", "--data", data); r.Code != 2 || !strings.Contains(r.Stderr, "E1002") {
+		t.Errorf("a single load over a target that follows: %s", r)
+	}
+	forget(t, data)
+	dev.MustExec(t, source, "SELECT pg_drop_replication_slot('drover_f1')")
+	if r := harness.Run(t, cmd.Args...); r.Code == 0 || !strings.Contains(r.Stderr, "E3005") || !strings.Contains(r.Stderr, "fix") {
+		t.Errorf("without its slot: %s", r)
+	}
+	awaitEqual(t, source, target) // nothing was emptied
+}
+
+func forget(t *testing.T, data string) {
+	t.Helper()
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
 	}
 }
 

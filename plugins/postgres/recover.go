@@ -182,6 +182,10 @@ func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error 
 		return err
 	}
 	r := rangesOf(req.Plan)
+	if _, err := tx.Exec(ctx, `DELETE FROM drover.chunk WHERE pipeline = $1 AND NOT written AND chunk >> 32 IN (SELECT DISTINCT c >> 32 FROM unnest($2::bigint[]) AS c)`,
+		req.Pipeline, r.ids); err != nil {
+		return err
+	}
 	_, err = tx.Exec(ctx, `INSERT INTO drover.chunk (pipeline, chunk, epoch, key_from, key_to, read_range, est_rows, est_bytes)
 		SELECT $1, a, $2, b, c, d, e, f FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bigint[]) AS u(a, b, c, d, e, f)
 		ON CONFLICT DO NOTHING`, req.Pipeline, int64(req.Epoch), r.ids, r.from, r.to, r.read, r.rows, r.bytes)

@@ -85,7 +85,8 @@ func (w *chunkWriter) begin(ctx context.Context) error {
 			INSERT INTO drover.chunk AS c (pipeline, chunk, epoch, key_from, key_to, read_range, est_rows, est_bytes)
 			SELECT $1, u.a, $2, u.b, u.c, u.d, u.e, u.f
 			FROM p, unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bigint[]) AS u(a, b, c, d, e, f)
-			ON CONFLICT (pipeline, chunk) DO UPDATE SET epoch = excluded.epoch WHERE c.epoch <= excluded.epoch AND NOT c.written`,
+			ON CONFLICT (pipeline, chunk) DO UPDATE SET epoch = excluded.epoch, key_from = excluded.key_from, key_to = excluded.key_to,
+				read_range = excluded.read_range WHERE c.epoch <= excluded.epoch AND NOT c.written`,
 			w.open.Pipeline, int64(w.open.Epoch), r.ids, r.from, r.to, r.read, r.rows, r.bytes)
 		raised = int(tag.RowsAffected())
 		return err

@@ -2173,7 +2173,7 @@ type ResetRequest struct {
 	Tables   []*v1.Table            `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
 	// Store this memo with the pipeline (may be empty: keep).
 	Memo []byte `protobuf:"bytes,4,opt,name=memo,proto3" json:"memo,omitempty"`
-	// Chunks still to be written. Those that are known already stay as they are.
+	// How tables are cut: replaces what was planned for the same tables and is not written.
 	Plan          []*v1.Chunk `protobuf:"bytes,5,rep,name=plan,proto3" json:"plan,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
