@@ -176,6 +176,13 @@ func (a *Agent) closeAll() error {
 // Drain makes Run end as if its context had ended.
 func (a *Agent) Drain() { a.drained.Do(func() { close(a.drain) }) }
 
+// Grants replaces what other agents may write here.
+func (a *Agent) Grants(all []*fleetv1.Grant) {
+	if a.server != nil {
+		a.server.Grant(all)
+	}
+}
+
 // TransferAddress is what source agents dial, "" without a listener.
 func (a *Agent) TransferAddress() string {
 	switch {

@@ -185,15 +185,14 @@ func (a *Agent) ends(ctx context.Context, t *fleetv1.Task) (*host.Handle, sdk.Si
 	if err != nil {
 		return nil, nil, err
 	}
-	ep := withRole(t.Sink, connectorv1.Role_ROLE_SINK)
 	var sink sdk.Sink
 	if t.SinkAddress == "" || t.SinkAgent == a.cfg.Name {
 		var h *host.Handle
-		if h, err = a.host.Open(ctx, ep); err == nil {
+		if h, err = a.host.Open(ctx, withRole(t.Sink, connectorv1.Role_ROLE_SINK)); err == nil {
 			sink = h
 		}
 	} else {
-		sink, err = a.remoteSink(t.SinkAddress, ep)
+		sink, err = a.remoteSink(t)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, source.Close())
@@ -201,12 +200,12 @@ func (a *Agent) ends(ctx context.Context, t *fleetv1.Task) (*host.Handle, sdk.Si
 	return source, sink, nil
 }
 
-func (a *Agent) remoteSink(address string, ep *fleetv1.Endpoint) (sdk.Sink, error) {
-	conn, err := a.remote(address)
+func (a *Agent) remoteSink(t *fleetv1.Task) (sdk.Sink, error) {
+	conn, err := a.remote(t.SinkAddress)
 	if err != nil {
 		return nil, err
 	}
-	return conn.Sink(ep)
+	return conn.Sink(t.Grant), nil
 }
 
 func (a *Agent) load(ctx context.Context, r *running, work *fleetv1.LoadTask) (*fleetv1.Result, error) {

@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/agent/link"
 	"github.com/droverdb/drover/agent/transfer"
@@ -31,6 +30,7 @@ type Open func(ctx context.Context, ep *fleetv1.Endpoint) (sdk.Sink, func(), err
 type Server struct {
 	transferv1.UnimplementedTransferServiceServer
 	open   Open
+	grants *grants
 	server *grpc.Server
 	listen net.Listener
 }
@@ -49,7 +49,7 @@ func Listen(address string, c *tls.Config, open Open) (*Server, error) {
 		return nil, diag.StateUnusable.New(address, err, "the transfer address cannot be listened on").
 			WithFix("Choose another transfer address, or end the process that uses it.")
 	}
-	s := &Server{open: open, listen: l, server: grpc.NewServer(append(sdk.ServerOptions(), grpc.Creds(creds),
+	s := &Server{open: open, grants: newGrants(), listen: l, server: grpc.NewServer(append(sdk.ServerOptions(), grpc.Creds(creds),
 		grpc.InitialWindowSize(transfer.StreamWindow), grpc.InitialConnWindowSize(2*transfer.StreamWindow))...)}
 	transferv1.RegisterTransferServiceServer(s.server, s)
 	return s, nil
@@ -64,42 +64,46 @@ func (s *Server) Run() error { return s.server.Serve(s.listen) }
 // Stop ends all streams; a transaction that is not committed is rolled back by its sink.
 func (s *Server) Stop() { s.server.Stop() }
 
-// sink opens the endpoint a call names.
-func (s *Server) sink(ctx context.Context) (sdk.Sink, func(), error) {
+// sink opens the target that the coordinator has granted to whoever calls, and names its pipeline.
+func (s *Server) sink(ctx context.Context) (_ sdk.Sink, pipeline string, release func(), err error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	v := md.Get(transfer.EndpointHeader)
+	v := md.Get(transfer.GrantHeader)
 	if len(v) != 1 {
-		return nil, nil, diag.Internal.New("transfer", nil, "the call names no endpoint")
+		return nil, "", nil, diag.NotGranted.New("transfer", nil, "the caller shows no grant")
 	}
-	ep := &fleetv1.Endpoint{}
-	if err := proto.Unmarshal([]byte(v[0]), ep); err != nil {
-		return nil, nil, diag.Internal.New("transfer", err, "the endpoint cannot be read")
+	g, err := s.grants.find(ctx, []byte(v[0]))
+	if err != nil {
+		return nil, "", nil, err
 	}
-	if ep.Role != connectorv1.Role_ROLE_SINK {
-		return nil, nil, diag.Internal.New("transfer", nil, "the endpoint is not a target")
-	}
-	return s.open(ctx, ep)
+	sink, release, err := s.open(ctx, g.Sink)
+	return sink, g.Pipeline, release, err
 }
+
+// Grant replaces what the coordinator has granted.
+func (s *Server) Grant(all []*fleetv1.Grant) { s.grants.replace(all) }
 
 // Recover raises the fence of a stream.
 func (s *Server) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
-	sink, release, err := s.sink(ctx)
+	sink, pipeline, release, err := s.sink(ctx)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
 	defer release()
+	if err := belongs(pipeline, req.Pipeline); err != nil {
+		return nil, wire.Status(err)
+	}
 	a, err := sink.Recover(ctx, req)
 	return a, wire.Status(err)
 }
 
 // WriteChunks writes what arrives in one target transaction.
 func (s *Server) WriteChunks(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.WriteChunksResponse]) error {
-	sink, release, err := s.sink(st.Context())
+	sink, pipeline, release, err := s.sink(st.Context())
 	if err != nil {
 		return wire.Status(err)
 	}
 	defer release()
-	r := &receiver{stream: st, grant: func(n int64) error {
+	r := &receiver{stream: st, pipeline: pipeline, credit: func(n int64) error {
 		return st.Send(&transferv1.WriteChunksResponse{Kind: &transferv1.WriteChunksResponse_Credit{Credit: &transferv1.Credit{Bytes: n}}})
 	}}
 	if err := r.begin(); err != nil {
@@ -116,12 +120,12 @@ func (s *Server) WriteChunks(st grpc.BidiStreamingServer[rowv1.Frame, transferv1
 
 // Apply applies the rounds that arrive.
 func (s *Server) Apply(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.ApplyResponse]) error {
-	sink, release, err := s.sink(st.Context())
+	sink, pipeline, release, err := s.sink(st.Context())
 	if err != nil {
 		return wire.Status(err)
 	}
 	defer release()
-	r := &receiver{stream: st, grant: func(n int64) error {
+	r := &receiver{stream: st, pipeline: pipeline, credit: func(n int64) error {
 		return st.Send(&transferv1.ApplyResponse{Kind: &transferv1.ApplyResponse_Credit{Credit: &transferv1.Credit{Bytes: n}}})
 	}}
 	if err := r.begin(); err != nil {
@@ -137,8 +141,9 @@ func (s *Server) Apply(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.Apply
 
 // receiver takes frames and gives credit back for those the sink has taken.
 type receiver struct {
-	stream grpc.ServerStream
-	grant  func(bytes int64) error
+	stream   grpc.ServerStream
+	pipeline string
+	credit   func(bytes int64) error
 	owed   int64
 	last   int64
 
@@ -154,7 +159,7 @@ func (r *receiver) locked(send func() error) error {
 }
 
 func (r *receiver) begin() error {
-	return r.locked(func() error { return r.grant(transfer.Window) })
+	return r.locked(func() error { return r.credit(transfer.Window) })
 }
 
 // next returns a frame. Asking for the next one means that the sink is done with the last.
@@ -163,7 +168,7 @@ func (r *receiver) next() (*sdk.Frame, error) {
 	if r.owed >= transfer.Grain {
 		n := r.owed
 		r.owed = 0
-		if err := r.locked(func() error { return r.grant(n) }); err != nil {
+		if err := r.locked(func() error { return r.credit(n) }); err != nil {
 			return nil, err
 		}
 	}
@@ -171,9 +176,31 @@ func (r *receiver) next() (*sdk.Frame, error) {
 	if err := r.stream.RecvMsg(f); err != nil {
 		return nil, err
 	}
+	if err := r.opens(f); err != nil {
+		f.Free()
+		return nil, err
+	}
 	r.last = int64(f.Payload.Len())
 	r.trace(f)
 	return f, nil
+}
+
+// opens makes sure that the frame which opens a stream names the pipeline of the grant.
+func (r *receiver) opens(f *sdk.Frame) error {
+	switch k := f.Header.GetKind().(type) {
+	case *rowv1.FrameHeader_WriteOpen:
+		return belongs(r.pipeline, k.WriteOpen.Pipeline)
+	case *rowv1.FrameHeader_ApplyOpen:
+		return belongs(r.pipeline, k.ApplyOpen.Pipeline)
+	}
+	return nil
+}
+
+func belongs(granted, named string) error {
+	if granted != named {
+		return diag.NotGranted.New("pipeline "+named, nil, "the grant is for pipeline %s", granted)
+	}
+	return nil
 }
 
 // trace shows how long a traced round takes to arrive, and hands its trace on. A pending next may outlive the call.

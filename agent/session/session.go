@@ -35,6 +35,8 @@ type Handler interface {
 	Cancel(*fleetv1.Cancel)
 	Gate(*fleetv1.GateRequest)
 	Drain()
+	// Grants replaces what other agents may write here.
+	Grants([]*fleetv1.Grant)
 	// Hello introduces the agent, with the tasks it is running.
 	Hello() *fleetv1.Hello
 	// Progress is nil when nothing runs.
@@ -232,6 +234,8 @@ func (s *Session) receive(st both) error {
 			s.cfg.Handler.Gate(k.GateRequest)
 		case *fleetv1.SessionResponse_Drain:
 			s.cfg.Handler.Drain()
+		case *fleetv1.SessionResponse_Grants:
+			s.cfg.Handler.Grants(k.Grants.All)
 		}
 	}
 }

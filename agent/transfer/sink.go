@@ -11,19 +11,17 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/agent/link"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
-	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 	transferv1 "github.com/droverdb/drover/proto/drover/transfer/v1"
 )
 
-// EndpointHeader carries the marshalled endpoint of the target.
-const EndpointHeader = "drover-endpoint-bin"
+// GrantHeader carries the secret of the grant that a call is made under.
+const GrantHeader = "drover-grant-bin"
 
 // StreamWindow is gRPC's own window between agents: enough for a fast link across a continent. (Between agent and
 // connector it is small, so that frames stay in the processor's cache.)
@@ -62,23 +60,17 @@ func (c *Conn) Close() error {
 // Sink is a target behind another agent. It writes and applies; everything else is a task of that agent.
 type Sink struct {
 	refused
-	conn     *Conn
-	endpoint string
+	conn  *Conn
+	grant string
 }
 
 var _ sdk.Sink = (*Sink)(nil)
 
-// Sink names a target of the agent at the other end.
-func (c *Conn) Sink(ep *fleetv1.Endpoint) (*Sink, error) {
-	b, err := proto.Marshal(ep)
-	if err != nil {
-		return nil, diag.Internal.New("endpoint "+ep.GetName(), err, "it cannot be encoded")
-	}
-	return &Sink{conn: c, endpoint: string(b)}, nil
-}
+// Sink is the target that the coordinator has granted under this secret.
+func (c *Conn) Sink(grant []byte) *Sink { return &Sink{conn: c, grant: string(grant)} }
 
 func (s *Sink) outgoing(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, EndpointHeader, s.endpoint)
+	return metadata.AppendToOutgoingContext(ctx, GrantHeader, s.grant)
 }
 
 func (s *Sink) fail(ctx context.Context, err error) error {

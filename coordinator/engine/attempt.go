@@ -30,6 +30,7 @@ type attempt struct {
 	group          []uint32
 	splitting      uint64
 	inFlight       int
+	grant          []byte // under which the reader may write through the writer; nil if they are one agent
 }
 
 func (p *Pipeline) attempt(ctx context.Context) error {
@@ -51,6 +52,9 @@ func (p *Pipeline) endAttempt() {
 		for _, c := range t.chunks {
 			c.inFlight = false
 		}
+	}
+	if p.run.grant != nil {
+		p.fleet.Revoke(p.run.writer, p.run.grant)
 	}
 	p.run = attempt{}
 }

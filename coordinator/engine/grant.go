@@ -106,6 +106,10 @@ func (p *Pipeline) route(t *fleetv1.Task) {
 	if p.run.writer == p.run.reader {
 		return
 	}
+	if p.run.grant == nil {
+		p.run.grant = p.fleet.Grant(p.run.writer, p.name, p.sink())
+	}
+	t.Grant = p.run.grant
 	for _, a := range p.fleet.Agents() {
 		if a.Hello.Agent == p.run.writer {
 			t.SinkAddress = a.Hello.TransferAddress

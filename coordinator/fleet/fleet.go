@@ -50,6 +50,7 @@ type Fleet struct {
 	agents  map[string]*member
 	tasks   map[uint64]*assignment
 	gates   map[uint64]uint64 // request → stream task
+	grants  map[string][]*fleetv1.Grant
 	lastID  uint64
 	changed chan struct{}
 	closed  bool
@@ -82,7 +83,7 @@ type assignment struct {
 func New(name string, l Leases, ttl time.Duration) *Fleet {
 	// Ids of a former coordinator must not be taken for ours.
 	return &Fleet{leases: l, name: name, ttl: ttl, agents: map[string]*member{}, tasks: map[uint64]*assignment{},
-		gates: map[uint64]uint64{}, lastID: uint64(time.Now().UnixMicro()), changed: make(chan struct{})}
+		gates: map[uint64]uint64{}, grants: map[string][]*fleetv1.Grant{}, lastID: uint64(time.Now().UnixMicro()), changed: make(chan struct{})}
 }
 
 // Changed is closed when an agent comes or goes.

@@ -33,6 +33,7 @@ func (f *Fleet) join(h *fleetv1.Hello, session int64) *link {
 	m.hello, m.link, m.seen = h, l, time.Now()
 	l.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Welcome{Welcome: &fleetv1.Welcome{
 		Session: session, HeartbeatMillis: (f.ttl / 4).Milliseconds(), TtlMillis: f.ttl.Milliseconds(), Coordinator: f.name}}})
+	f.tellGrants(h.Agent)
 	// Tasks of a former coordinator: the same work is given out again, under a higher epoch.
 	for _, id := range h.Running {
 		if f.tasks[id] == nil {

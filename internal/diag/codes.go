@@ -57,5 +57,7 @@ var (
 	StateUnusable   = register(Code{"E6005", "the local state cannot be used", "The data directory is in use by another process, or damaged.", "End the other `drover` that uses it, or name another directory with --data.", Fatal})
 	TLSRequired     = register(Code{"E6006", "a listener off loopback needs TLS", "Plaintext is allowed on loopback and unix sockets only.", "Give --tls-cert, --tls-key and --tls-ca, or listen on 127.0.0.1.", BadUsage})
 	PositionForeign = register(Code{"E6007", "the stored position is not from this source", "The source's system identifier or timeline is another one: it was restored or replaced.", "Verify which server the URL names; to start over, drover delete PIPELINE and copy again.", Fatal})
+	NotGranted      = register(Code{"E6009", "a sink agent was not granted these rows", "Rows are accepted only for a pipeline and target that the coordinator has named to the sink agent; it has not, or not yet again after a restart.", "Nothing to do if it passes: the coordinator grants anew. If it stays, make sure that both agents are connected to the same coordinator.", Retry})
+	TLSRefused      = register(Code{"E6010", "a TLS connection was refused", "Both ends show a certificate that the other one's CA has signed, is valid today, and names the address that was dialled.", "Correct the certificate that the message names.", Retry})
 	CallCancelled   = register(Code{"E6008", "the work was cancelled", "Somebody stopped it, or the process is shutting down.", "Run the command again to go on from the last token.", Retry})
 )
