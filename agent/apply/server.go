@@ -144,8 +144,8 @@ type receiver struct {
 	stream   grpc.ServerStream
 	pipeline string
 	credit   func(bytes int64) error
-	owed   int64
-	last   int64
+	owed     int64
+	last     int64
 
 	mu sync.Mutex // one sender at a time
 	// span is of a traced round that arrives.

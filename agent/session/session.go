@@ -15,7 +15,6 @@ import (
 
 	"github.com/droverdb/drover/agent/link"
 	"github.com/droverdb/drover/internal/diag"
-	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/plugins/sdk"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
@@ -57,6 +56,8 @@ type Session struct {
 	cfg  Config
 	conn *grpc.ClientConn
 	out  *outbox
+	// linked: the coordinator has answered once.
+	linked bool
 }
 
 // New checks the address; the connection is made by Run.
@@ -106,7 +107,8 @@ func (s *Session) Flush(ctx context.Context) {
 // Close is for a session that is never run.
 func (s *Session) Close() error { return s.conn.Close() }
 
-// Run keeps the link up until ctx ends, with growing, uneven pauses between attempts.
+// Run keeps the link up until ctx ends, with growing, uneven pauses between attempts. A certificate that is refused
+// before the link ever stood is a wrong setting: Run returns it. Later it may be one that is being renewed.
 func (s *Session) Run(ctx context.Context) error {
 	defer s.conn.Close()
 	pause := firstPause
@@ -115,6 +117,9 @@ func (s *Session) Run(ctx context.Context) error {
 		err := s.once(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if e := diag.Find(err); e != nil && e.Code.ID == diag.TLSRefused.ID && !s.linked {
+			return err
 		}
 		if time.Since(began) > longestPause {
 			pause = firstPause
@@ -139,12 +144,13 @@ func (s *Session) once(ctx context.Context) error {
 	defer cancel(nil)
 	st, err := fleetv1.NewFleetServiceClient(s.conn).Session(ctx, grpc.WaitForReady(false))
 	if err != nil {
-		return wire.Call(ctx, err, s.cfg.Address, diag.NoCoord)
+		return link.Call(ctx, err, s.cfg.Address, diag.NoCoord)
 	}
 	welcome, err := s.greet(st, cancel)
 	if err != nil {
-		return wire.Call(ctx, err, s.cfg.Address, diag.NoCoord)
+		return link.Call(ctx, err, s.cfg.Address, diag.NoCoord)
 	}
+	s.linked = true
 	s.cfg.Log.Info("linked to the coordinator", "address", s.cfg.Address, "session", welcome.Session)
 	s.out.rewind()
 	done := make(chan struct{})
@@ -155,7 +161,7 @@ func (s *Session) once(ctx context.Context) error {
 	err = s.receive(st)
 	cancel(err)
 	<-done
-	return wire.Call(context.Background(), err, s.cfg.Address, diag.NoCoord)
+	return link.Call(context.Background(), err, s.cfg.Address, diag.NoCoord)
 }
 
 // greet says hello and waits for the welcome, not for ever.

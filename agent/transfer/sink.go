@@ -74,7 +74,7 @@ func (s *Sink) outgoing(ctx context.Context) context.Context {
 }
 
 func (s *Sink) fail(ctx context.Context, err error) error {
-	return wire.Call(ctx, err, "sink agent "+s.conn.address, diag.NoAgent)
+	return link.Call(ctx, err, "sink agent "+s.conn.address, diag.NoAgent)
 }
 
 // Recover raises the fence of a stream at the target.

@@ -10,9 +10,9 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/droverdb/drover/agent/link"
 	"github.com/droverdb/drover/ctl/up"
 	"github.com/droverdb/drover/internal/diag"
-	"github.com/droverdb/drover/internal/diag/wire"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
@@ -36,6 +36,9 @@ func (e *env) dial(ctx context.Context, pipeline string) (controlv1.ControlServi
 			continue
 		}
 		return c, done, nil
+	}
+	if e.coordinator != "" {
+		return nil, nil, last
 	}
 	return nil, nil, diag.NoCoord.New(e.state, last, "no coordinator runs here")
 }
@@ -76,7 +79,10 @@ func (e *env) dialAddress(ctx context.Context, address string) (controlv1.Contro
 	defer cancel()
 	if _, err := c.List(probe, &controlv1.ListRequest{}); err != nil {
 		conn.Close()
-		return nil, nil, diag.NoCoord.New(address, wire.Call(ctx, err, address, diag.NoCoord), "it does not answer")
+		if err = link.Call(ctx, err, address, diag.NoCoord); diag.Find(err) == nil {
+			err = diag.NoCoord.New(address, err, "it does not answer")
+		}
+		return nil, nil, err
 	}
 	return c, func() { conn.Close() }, nil
 }

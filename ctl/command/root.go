@@ -208,7 +208,7 @@ var refused = map[string]bool{
 
 func exitCode(d *diag.Error) int {
 	switch d.Code.ID {
-	case diag.Unreachable.ID, diag.AuthFailed.ID, diag.NoDatabase.ID, diag.NoCoord.ID, diag.TooMany.ID:
+	case diag.Unreachable.ID, diag.AuthFailed.ID, diag.NoDatabase.ID, diag.NoCoord.ID, diag.TLSRefused.ID, diag.TooMany.ID:
 		return exitUnreachable
 	case diag.Differs.ID:
 		return exitDiffers

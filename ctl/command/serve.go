@@ -76,6 +76,7 @@ func (e *env) agentCmd() *cobra.Command {
 	c.Flags().StringVar(&o.Name, "name", hostname(), "name of this agent")
 	c.Flags().StringToStringVar(&o.Labels, "label", nil, "labels, e.g. site=dc1")
 	c.Flags().StringVar(&o.Transfer, "transfer", "", "address on which other agents reach this one as a sink")
+	c.Flags().StringVar(&o.Advertise, "advertise", "", "what other agents dial, if that is not --transfer")
 	c.Flags().BoolVar(&o.NoSource, "no-source", false, "never read sources")
 	c.Flags().BoolVar(&o.NoSink, "no-sink", false, "never write targets")
 	noun.AddCommand(c)

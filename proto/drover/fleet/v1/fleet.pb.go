@@ -241,6 +241,7 @@ type SessionResponse struct {
 	//	*SessionResponse_Cancel
 	//	*SessionResponse_GateRequest
 	//	*SessionResponse_Drain
+	//	*SessionResponse_Grants
 	Kind          isSessionResponse_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -328,6 +329,15 @@ func (x *SessionResponse) GetDrain() *Drain {
 	return nil
 }
 
+func (x *SessionResponse) GetGrants() *Grants {
+	if x != nil {
+		if x, ok := x.Kind.(*SessionResponse_Grants); ok {
+			return x.Grants
+		}
+	}
+	return nil
+}
+
 type isSessionResponse_Kind interface {
 	isSessionResponse_Kind()
 }
@@ -352,6 +362,10 @@ type SessionResponse_Drain struct {
 	Drain *Drain `protobuf:"bytes,5,opt,name=drain,proto3,oneof"`
 }
 
+type SessionResponse_Grants struct {
+	Grants *Grants `protobuf:"bytes,6,opt,name=grants,proto3,oneof"`
+}
+
 func (*SessionResponse_Welcome) isSessionResponse_Kind() {}
 
 func (*SessionResponse_Task) isSessionResponse_Kind() {}
@@ -361,6 +375,114 @@ func (*SessionResponse_Cancel) isSessionResponse_Kind() {}
 func (*SessionResponse_GateRequest) isSessionResponse_Kind() {}
 
 func (*SessionResponse_Drain) isSessionResponse_Kind() {}
+
+func (*SessionResponse_Grants) isSessionResponse_Kind() {}
+
+// Grants are all that a sink agent accepts rows for from other agents; they replace those it had.
+type Grants struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	All           []*Grant               `protobuf:"bytes,1,rep,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grants) Reset() {
+	*x = Grants{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grants) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grants) ProtoMessage() {}
+
+func (x *Grants) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grants.ProtoReflect.Descriptor instead.
+func (*Grants) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Grants) GetAll() []*Grant {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+// Grant lets whoever shows the secret write to one target, for one pipeline.
+type Grant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Secret        []byte                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	Pipeline      string                 `protobuf:"bytes,2,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Sink          *Endpoint              `protobuf:"bytes,3,opt,name=sink,proto3" json:"sink,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Grant) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *Grant) GetPipeline() string {
+	if x != nil {
+		return x.Pipeline
+	}
+	return ""
+}
+
+func (x *Grant) GetSink() *Endpoint {
+	if x != nil {
+		return x.Sink
+	}
+	return nil
+}
 
 type Hello struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -383,7 +505,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[2]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +517,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[2]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +530,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{2}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Hello) GetAgent() string {
@@ -493,7 +615,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[3]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +627,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[3]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +640,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{3}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Welcome) GetSession() int64 {
@@ -558,7 +680,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[4]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +692,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[4]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +705,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{4}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Heartbeat) GetSentMicros() int64 {
@@ -601,7 +723,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +735,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +748,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 // Endpoint names a database without its secret.
@@ -646,7 +768,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +780,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +793,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{6}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Endpoint) GetName() string {
@@ -736,6 +858,8 @@ type Task struct {
 	// Agent that writes, and its address when it is not this agent.
 	SinkAgent   string `protobuf:"bytes,7,opt,name=sink_agent,json=sinkAgent,proto3" json:"sink_agent,omitempty"`
 	SinkAddress string `protobuf:"bytes,8,opt,name=sink_address,json=sinkAddress,proto3" json:"sink_address,omitempty"`
+	// What the agent shows to the one that writes; see Grant.
+	Grant []byte `protobuf:"bytes,9,opt,name=grant,proto3" json:"grant,omitempty"`
 	// Types that are valid to be assigned to Work:
 	//
 	//	*Task_Open
@@ -759,7 +883,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +895,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +908,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{7}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Task) GetId() uint64 {
@@ -841,6 +965,13 @@ func (x *Task) GetSinkAddress() string {
 		return x.SinkAddress
 	}
 	return ""
+}
+
+func (x *Task) GetGrant() []byte {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
 }
 
 func (x *Task) GetWork() isTask_Work {
@@ -1074,7 +1205,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1217,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1230,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{8}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Cancel) GetTask() uint64 {
@@ -1125,7 +1256,7 @@ type OpenTask struct {
 
 func (x *OpenTask) Reset() {
 	*x = OpenTask{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1268,7 @@ func (x *OpenTask) String() string {
 func (*OpenTask) ProtoMessage() {}
 
 func (x *OpenTask) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1281,7 @@ func (x *OpenTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTask.ProtoReflect.Descriptor instead.
 func (*OpenTask) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{9}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 type OpenResult struct {
@@ -1163,7 +1294,7 @@ type OpenResult struct {
 
 func (x *OpenResult) Reset() {
 	*x = OpenResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1306,7 @@ func (x *OpenResult) String() string {
 func (*OpenResult) ProtoMessage() {}
 
 func (x *OpenResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1319,7 @@ func (x *OpenResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenResult.ProtoReflect.Descriptor instead.
 func (*OpenResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{10}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OpenResult) GetDescribe() *v1.DescribeResponse {
@@ -1218,7 +1349,7 @@ type LoadTask struct {
 
 func (x *LoadTask) Reset() {
 	*x = LoadTask{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1361,7 @@ func (x *LoadTask) String() string {
 func (*LoadTask) ProtoMessage() {}
 
 func (x *LoadTask) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1374,7 @@ func (x *LoadTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadTask.ProtoReflect.Descriptor instead.
 func (*LoadTask) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{11}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LoadTask) GetChunks() []*v11.Chunk {
@@ -1284,7 +1415,7 @@ type LoadResult struct {
 
 func (x *LoadResult) Reset() {
 	*x = LoadResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1427,7 @@ func (x *LoadResult) String() string {
 func (*LoadResult) ProtoMessage() {}
 
 func (x *LoadResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1440,7 @@ func (x *LoadResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResult.ProtoReflect.Descriptor instead.
 func (*LoadResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{12}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LoadResult) GetResults() []*v11.ChunkResult {
@@ -1340,7 +1471,7 @@ type StreamTask struct {
 
 func (x *StreamTask) Reset() {
 	*x = StreamTask{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1483,7 @@ func (x *StreamTask) String() string {
 func (*StreamTask) ProtoMessage() {}
 
 func (x *StreamTask) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1496,7 @@ func (x *StreamTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamTask.ProtoReflect.Descriptor instead.
 func (*StreamTask) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{13}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StreamTask) GetTables() []*v11.Table {
@@ -1409,7 +1540,7 @@ type GateTable struct {
 
 func (x *GateTable) Reset() {
 	*x = GateTable{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1552,7 @@ func (x *GateTable) String() string {
 func (*GateTable) ProtoMessage() {}
 
 func (x *GateTable) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1565,7 @@ func (x *GateTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateTable.ProtoReflect.Descriptor instead.
 func (*GateTable) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{14}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GateTable) GetTable() uint32 {
@@ -1472,7 +1603,7 @@ type GateChunk struct {
 
 func (x *GateChunk) Reset() {
 	*x = GateChunk{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1615,7 @@ func (x *GateChunk) String() string {
 func (*GateChunk) ProtoMessage() {}
 
 func (x *GateChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1628,7 @@ func (x *GateChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateChunk.ProtoReflect.Descriptor instead.
 func (*GateChunk) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{15}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GateChunk) GetChunk() uint64 {
@@ -1554,7 +1685,7 @@ type GateRequest struct {
 
 func (x *GateRequest) Reset() {
 	*x = GateRequest{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1697,7 @@ func (x *GateRequest) String() string {
 func (*GateRequest) ProtoMessage() {}
 
 func (x *GateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1710,7 @@ func (x *GateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateRequest.ProtoReflect.Descriptor instead.
 func (*GateRequest) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{16}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GateRequest) GetId() uint64 {
@@ -1697,7 +1828,7 @@ type Reserve struct {
 
 func (x *Reserve) Reset() {
 	*x = Reserve{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1840,7 @@ func (x *Reserve) String() string {
 func (*Reserve) ProtoMessage() {}
 
 func (x *Reserve) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1853,7 @@ func (x *Reserve) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reserve.ProtoReflect.Descriptor instead.
 func (*Reserve) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{17}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Reserve) GetChunks() []*GateChunk {
@@ -1750,7 +1881,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1893,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1906,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{18}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Written) GetChunks() []*GateChunk {
@@ -1809,7 +1940,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1952,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1965,7 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{19}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Forget) GetChunks() []uint64 {
@@ -1860,7 +1991,7 @@ type TablesLoaded struct {
 
 func (x *TablesLoaded) Reset() {
 	*x = TablesLoaded{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +2003,7 @@ func (x *TablesLoaded) String() string {
 func (*TablesLoaded) ProtoMessage() {}
 
 func (x *TablesLoaded) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +2016,7 @@ func (x *TablesLoaded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesLoaded.ProtoReflect.Descriptor instead.
 func (*TablesLoaded) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{20}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TablesLoaded) GetTables() []uint32 {
@@ -1904,7 +2035,7 @@ type ResetTables struct {
 
 func (x *ResetTables) Reset() {
 	*x = ResetTables{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2047,7 @@ func (x *ResetTables) String() string {
 func (*ResetTables) ProtoMessage() {}
 
 func (x *ResetTables) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2060,7 @@ func (x *ResetTables) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTables.ProtoReflect.Descriptor instead.
 func (*ResetTables) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{21}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResetTables) GetTables() []uint32 {
@@ -1951,7 +2082,7 @@ type GateReply struct {
 
 func (x *GateReply) Reset() {
 	*x = GateReply{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2094,7 @@ func (x *GateReply) String() string {
 func (*GateReply) ProtoMessage() {}
 
 func (x *GateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2107,7 @@ func (x *GateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateReply.ProtoReflect.Descriptor instead.
 func (*GateReply) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{22}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GateReply) GetId() uint64 {
@@ -2021,7 +2152,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2164,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2177,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{23}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Failure) GetCode() string {
@@ -2112,7 +2243,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2255,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2268,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{24}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Result) GetTask() uint64 {
@@ -2383,7 +2514,7 @@ type SchemaResult struct {
 
 func (x *SchemaResult) Reset() {
 	*x = SchemaResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2526,7 @@ func (x *SchemaResult) String() string {
 func (*SchemaResult) ProtoMessage() {}
 
 func (x *SchemaResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2539,7 @@ func (x *SchemaResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaResult.ProtoReflect.Descriptor instead.
 func (*SchemaResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{25}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SchemaResult) GetSteps() []*v1.ApplySchemaResponse {
@@ -2427,7 +2558,7 @@ type StreamResult struct {
 
 func (x *StreamResult) Reset() {
 	*x = StreamResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2570,7 @@ func (x *StreamResult) String() string {
 func (*StreamResult) ProtoMessage() {}
 
 func (x *StreamResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2583,7 @@ func (x *StreamResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamResult.ProtoReflect.Descriptor instead.
 func (*StreamResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{26}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StreamResult) GetPosition() []byte {
@@ -2482,7 +2613,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2625,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2638,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{27}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Event) GetTask() uint64 {
@@ -2630,7 +2761,7 @@ type StreamStarted struct {
 
 func (x *StreamStarted) Reset() {
 	*x = StreamStarted{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2773,7 @@ func (x *StreamStarted) String() string {
 func (*StreamStarted) ProtoMessage() {}
 
 func (x *StreamStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2786,7 @@ func (x *StreamStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamStarted.ProtoReflect.Descriptor instead.
 func (*StreamStarted) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{28}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StreamStarted) GetPosition() []byte {
@@ -2675,7 +2806,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2818,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2831,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{29}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Progress) GetTasks() []*TaskProgress {
@@ -2724,7 +2855,7 @@ type TaskProgress struct {
 
 func (x *TaskProgress) Reset() {
 	*x = TaskProgress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2736,7 +2867,7 @@ func (x *TaskProgress) String() string {
 func (*TaskProgress) ProtoMessage() {}
 
 func (x *TaskProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2749,7 +2880,7 @@ func (x *TaskProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskProgress.ProtoReflect.Descriptor instead.
 func (*TaskProgress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{30}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TaskProgress) GetTask() uint64 {
@@ -2821,7 +2952,7 @@ type StreamProgress struct {
 
 func (x *StreamProgress) Reset() {
 	*x = StreamProgress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +2964,7 @@ func (x *StreamProgress) String() string {
 func (*StreamProgress) ProtoMessage() {}
 
 func (x *StreamProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +2977,7 @@ func (x *StreamProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamProgress.ProtoReflect.Descriptor instead.
 func (*StreamProgress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{31}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StreamProgress) GetApplied() []byte {
@@ -3002,14 +3133,21 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x05event\x18\x05 \x01(\v2\x16.drover.fleet.v1.EventH\x00R\x05event\x12;\n" +
 	"\n" +
 	"gate_reply\x18\x06 \x01(\v2\x1a.drover.fleet.v1.GateReplyH\x00R\tgateReplyB\x06\n" +
-	"\x04kind\"\xa2\x02\n" +
+	"\x04kind\"\xd5\x02\n" +
 	"\x0fSessionResponse\x124\n" +
 	"\awelcome\x18\x01 \x01(\v2\x18.drover.fleet.v1.WelcomeH\x00R\awelcome\x12+\n" +
 	"\x04task\x18\x02 \x01(\v2\x15.drover.fleet.v1.TaskH\x00R\x04task\x121\n" +
 	"\x06cancel\x18\x03 \x01(\v2\x17.drover.fleet.v1.CancelH\x00R\x06cancel\x12A\n" +
 	"\fgate_request\x18\x04 \x01(\v2\x1c.drover.fleet.v1.GateRequestH\x00R\vgateRequest\x12.\n" +
-	"\x05drain\x18\x05 \x01(\v2\x16.drover.fleet.v1.DrainH\x00R\x05drainB\x06\n" +
-	"\x04kind\"\x87\x03\n" +
+	"\x05drain\x18\x05 \x01(\v2\x16.drover.fleet.v1.DrainH\x00R\x05drain\x121\n" +
+	"\x06grants\x18\x06 \x01(\v2\x17.drover.fleet.v1.GrantsH\x00R\x06grantsB\x06\n" +
+	"\x04kind\"2\n" +
+	"\x06Grants\x12(\n" +
+	"\x03all\x18\x01 \x03(\v2\x16.drover.fleet.v1.GrantR\x03all\"j\n" +
+	"\x05Grant\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\fR\x06secret\x12\x1a\n" +
+	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12-\n" +
+	"\x04sink\x18\x03 \x01(\v2\x19.drover.fleet.v1.EndpointR\x04sink\"\x87\x03\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12:\n" +
@@ -3047,7 +3185,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\bpipeline\x18\a \x01(\tR\bpipeline\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xeb\b\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\t\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3057,7 +3195,8 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x04sink\x18\x06 \x01(\v2\x19.drover.fleet.v1.EndpointR\x04sink\x12\x1d\n" +
 	"\n" +
 	"sink_agent\x18\a \x01(\tR\tsinkAgent\x12!\n" +
-	"\fsink_address\x18\b \x01(\tR\vsinkAddress\x12/\n" +
+	"\fsink_address\x18\b \x01(\tR\vsinkAddress\x12\x14\n" +
+	"\x05grant\x18\t \x01(\fR\x05grant\x12/\n" +
 	"\x04open\x18\x14 \x01(\v2\x19.drover.fleet.v1.OpenTaskH\x00R\x04open\x129\n" +
 	"\x05check\x18\x15 \x01(\v2!.drover.connector.v1.CheckRequestH\x00R\x05check\x12B\n" +
 	"\bdiscover\x18\x16 \x01(\v2$.drover.connector.v1.DiscoverRequestH\x00R\bdiscover\x12?\n" +
@@ -3232,157 +3371,162 @@ func file_drover_fleet_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_fleet_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_drover_fleet_v1_fleet_proto_goTypes = []any{
 	(FailureClass)(0),               // 0: drover.fleet.v1.FailureClass
 	(*SessionRequest)(nil),          // 1: drover.fleet.v1.SessionRequest
 	(*SessionResponse)(nil),         // 2: drover.fleet.v1.SessionResponse
-	(*Hello)(nil),                   // 3: drover.fleet.v1.Hello
-	(*Welcome)(nil),                 // 4: drover.fleet.v1.Welcome
-	(*Heartbeat)(nil),               // 5: drover.fleet.v1.Heartbeat
-	(*Drain)(nil),                   // 6: drover.fleet.v1.Drain
-	(*Endpoint)(nil),                // 7: drover.fleet.v1.Endpoint
-	(*Task)(nil),                    // 8: drover.fleet.v1.Task
-	(*Cancel)(nil),                  // 9: drover.fleet.v1.Cancel
-	(*OpenTask)(nil),                // 10: drover.fleet.v1.OpenTask
-	(*OpenResult)(nil),              // 11: drover.fleet.v1.OpenResult
-	(*LoadTask)(nil),                // 12: drover.fleet.v1.LoadTask
-	(*LoadResult)(nil),              // 13: drover.fleet.v1.LoadResult
-	(*StreamTask)(nil),              // 14: drover.fleet.v1.StreamTask
-	(*GateTable)(nil),               // 15: drover.fleet.v1.GateTable
-	(*GateChunk)(nil),               // 16: drover.fleet.v1.GateChunk
-	(*GateRequest)(nil),             // 17: drover.fleet.v1.GateRequest
-	(*Reserve)(nil),                 // 18: drover.fleet.v1.Reserve
-	(*Written)(nil),                 // 19: drover.fleet.v1.Written
-	(*Forget)(nil),                  // 20: drover.fleet.v1.Forget
-	(*TablesLoaded)(nil),            // 21: drover.fleet.v1.TablesLoaded
-	(*ResetTables)(nil),             // 22: drover.fleet.v1.ResetTables
-	(*GateReply)(nil),               // 23: drover.fleet.v1.GateReply
-	(*Failure)(nil),                 // 24: drover.fleet.v1.Failure
-	(*Result)(nil),                  // 25: drover.fleet.v1.Result
-	(*SchemaResult)(nil),            // 26: drover.fleet.v1.SchemaResult
-	(*StreamResult)(nil),            // 27: drover.fleet.v1.StreamResult
-	(*Event)(nil),                   // 28: drover.fleet.v1.Event
-	(*StreamStarted)(nil),           // 29: drover.fleet.v1.StreamStarted
-	(*Progress)(nil),                // 30: drover.fleet.v1.Progress
-	(*TaskProgress)(nil),            // 31: drover.fleet.v1.TaskProgress
-	(*StreamProgress)(nil),          // 32: drover.fleet.v1.StreamProgress
-	nil,                             // 33: drover.fleet.v1.Hello.LabelsEntry
-	nil,                             // 34: drover.fleet.v1.Endpoint.OptionsEntry
-	(v1.Role)(0),                    // 35: drover.connector.v1.Role
-	(*v1.CheckRequest)(nil),         // 36: drover.connector.v1.CheckRequest
-	(*v1.DiscoverRequest)(nil),      // 37: drover.connector.v1.DiscoverRequest
-	(*v1.PrepareRequest)(nil),       // 38: drover.connector.v1.PrepareRequest
-	(*v1.ReleaseRequest)(nil),       // 39: drover.connector.v1.ReleaseRequest
-	(*v1.SplitRequest)(nil),         // 40: drover.connector.v1.SplitRequest
-	(*v1.OpenSnapshotRequest)(nil),  // 41: drover.connector.v1.OpenSnapshotRequest
-	(*v1.SumRequest)(nil),           // 42: drover.connector.v1.SumRequest
-	(*v1.ApplySchemaRequest)(nil),   // 43: drover.connector.v1.ApplySchemaRequest
-	(*v1.RecoverRequest)(nil),       // 44: drover.connector.v1.RecoverRequest
-	(*v1.ResetRequest)(nil),         // 45: drover.connector.v1.ResetRequest
-	(*v1.PositionRequest)(nil),      // 46: drover.connector.v1.PositionRequest
-	(*v1.DescribeResponse)(nil),     // 47: drover.connector.v1.DescribeResponse
-	(*v1.OpenResponse)(nil),         // 48: drover.connector.v1.OpenResponse
-	(*v11.Chunk)(nil),               // 49: drover.row.v1.Chunk
-	(*v11.Table)(nil),               // 50: drover.row.v1.Table
-	(*v11.Floor)(nil),               // 51: drover.row.v1.Floor
-	(*v11.ChunkResult)(nil),         // 52: drover.row.v1.ChunkResult
-	(*v11.KeyRange)(nil),            // 53: drover.row.v1.KeyRange
-	(*v11.Coverage)(nil),            // 54: drover.row.v1.Coverage
-	(*v1.CheckResponse)(nil),        // 55: drover.connector.v1.CheckResponse
-	(*v1.DiscoverResponse)(nil),     // 56: drover.connector.v1.DiscoverResponse
-	(*v1.PrepareResponse)(nil),      // 57: drover.connector.v1.PrepareResponse
-	(*v1.ReleaseResponse)(nil),      // 58: drover.connector.v1.ReleaseResponse
-	(*v1.SplitResponse)(nil),        // 59: drover.connector.v1.SplitResponse
-	(*v1.SumResponse)(nil),          // 60: drover.connector.v1.SumResponse
-	(*v1.RecoverResponse)(nil),      // 61: drover.connector.v1.RecoverResponse
-	(*v1.ResetResponse)(nil),        // 62: drover.connector.v1.ResetResponse
-	(*v1.PositionResponse)(nil),     // 63: drover.connector.v1.PositionResponse
-	(*v1.ApplySchemaResponse)(nil),  // 64: drover.connector.v1.ApplySchemaResponse
-	(*v1.OpenSnapshotResponse)(nil), // 65: drover.connector.v1.OpenSnapshotResponse
+	(*Grants)(nil),                  // 3: drover.fleet.v1.Grants
+	(*Grant)(nil),                   // 4: drover.fleet.v1.Grant
+	(*Hello)(nil),                   // 5: drover.fleet.v1.Hello
+	(*Welcome)(nil),                 // 6: drover.fleet.v1.Welcome
+	(*Heartbeat)(nil),               // 7: drover.fleet.v1.Heartbeat
+	(*Drain)(nil),                   // 8: drover.fleet.v1.Drain
+	(*Endpoint)(nil),                // 9: drover.fleet.v1.Endpoint
+	(*Task)(nil),                    // 10: drover.fleet.v1.Task
+	(*Cancel)(nil),                  // 11: drover.fleet.v1.Cancel
+	(*OpenTask)(nil),                // 12: drover.fleet.v1.OpenTask
+	(*OpenResult)(nil),              // 13: drover.fleet.v1.OpenResult
+	(*LoadTask)(nil),                // 14: drover.fleet.v1.LoadTask
+	(*LoadResult)(nil),              // 15: drover.fleet.v1.LoadResult
+	(*StreamTask)(nil),              // 16: drover.fleet.v1.StreamTask
+	(*GateTable)(nil),               // 17: drover.fleet.v1.GateTable
+	(*GateChunk)(nil),               // 18: drover.fleet.v1.GateChunk
+	(*GateRequest)(nil),             // 19: drover.fleet.v1.GateRequest
+	(*Reserve)(nil),                 // 20: drover.fleet.v1.Reserve
+	(*Written)(nil),                 // 21: drover.fleet.v1.Written
+	(*Forget)(nil),                  // 22: drover.fleet.v1.Forget
+	(*TablesLoaded)(nil),            // 23: drover.fleet.v1.TablesLoaded
+	(*ResetTables)(nil),             // 24: drover.fleet.v1.ResetTables
+	(*GateReply)(nil),               // 25: drover.fleet.v1.GateReply
+	(*Failure)(nil),                 // 26: drover.fleet.v1.Failure
+	(*Result)(nil),                  // 27: drover.fleet.v1.Result
+	(*SchemaResult)(nil),            // 28: drover.fleet.v1.SchemaResult
+	(*StreamResult)(nil),            // 29: drover.fleet.v1.StreamResult
+	(*Event)(nil),                   // 30: drover.fleet.v1.Event
+	(*StreamStarted)(nil),           // 31: drover.fleet.v1.StreamStarted
+	(*Progress)(nil),                // 32: drover.fleet.v1.Progress
+	(*TaskProgress)(nil),            // 33: drover.fleet.v1.TaskProgress
+	(*StreamProgress)(nil),          // 34: drover.fleet.v1.StreamProgress
+	nil,                             // 35: drover.fleet.v1.Hello.LabelsEntry
+	nil,                             // 36: drover.fleet.v1.Endpoint.OptionsEntry
+	(v1.Role)(0),                    // 37: drover.connector.v1.Role
+	(*v1.CheckRequest)(nil),         // 38: drover.connector.v1.CheckRequest
+	(*v1.DiscoverRequest)(nil),      // 39: drover.connector.v1.DiscoverRequest
+	(*v1.PrepareRequest)(nil),       // 40: drover.connector.v1.PrepareRequest
+	(*v1.ReleaseRequest)(nil),       // 41: drover.connector.v1.ReleaseRequest
+	(*v1.SplitRequest)(nil),         // 42: drover.connector.v1.SplitRequest
+	(*v1.OpenSnapshotRequest)(nil),  // 43: drover.connector.v1.OpenSnapshotRequest
+	(*v1.SumRequest)(nil),           // 44: drover.connector.v1.SumRequest
+	(*v1.ApplySchemaRequest)(nil),   // 45: drover.connector.v1.ApplySchemaRequest
+	(*v1.RecoverRequest)(nil),       // 46: drover.connector.v1.RecoverRequest
+	(*v1.ResetRequest)(nil),         // 47: drover.connector.v1.ResetRequest
+	(*v1.PositionRequest)(nil),      // 48: drover.connector.v1.PositionRequest
+	(*v1.DescribeResponse)(nil),     // 49: drover.connector.v1.DescribeResponse
+	(*v1.OpenResponse)(nil),         // 50: drover.connector.v1.OpenResponse
+	(*v11.Chunk)(nil),               // 51: drover.row.v1.Chunk
+	(*v11.Table)(nil),               // 52: drover.row.v1.Table
+	(*v11.Floor)(nil),               // 53: drover.row.v1.Floor
+	(*v11.ChunkResult)(nil),         // 54: drover.row.v1.ChunkResult
+	(*v11.KeyRange)(nil),            // 55: drover.row.v1.KeyRange
+	(*v11.Coverage)(nil),            // 56: drover.row.v1.Coverage
+	(*v1.CheckResponse)(nil),        // 57: drover.connector.v1.CheckResponse
+	(*v1.DiscoverResponse)(nil),     // 58: drover.connector.v1.DiscoverResponse
+	(*v1.PrepareResponse)(nil),      // 59: drover.connector.v1.PrepareResponse
+	(*v1.ReleaseResponse)(nil),      // 60: drover.connector.v1.ReleaseResponse
+	(*v1.SplitResponse)(nil),        // 61: drover.connector.v1.SplitResponse
+	(*v1.SumResponse)(nil),          // 62: drover.connector.v1.SumResponse
+	(*v1.RecoverResponse)(nil),      // 63: drover.connector.v1.RecoverResponse
+	(*v1.ResetResponse)(nil),        // 64: drover.connector.v1.ResetResponse
+	(*v1.PositionResponse)(nil),     // 65: drover.connector.v1.PositionResponse
+	(*v1.ApplySchemaResponse)(nil),  // 66: drover.connector.v1.ApplySchemaResponse
+	(*v1.OpenSnapshotResponse)(nil), // 67: drover.connector.v1.OpenSnapshotResponse
 }
 var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
-	3,  // 0: drover.fleet.v1.SessionRequest.hello:type_name -> drover.fleet.v1.Hello
-	5,  // 1: drover.fleet.v1.SessionRequest.heartbeat:type_name -> drover.fleet.v1.Heartbeat
-	30, // 2: drover.fleet.v1.SessionRequest.progress:type_name -> drover.fleet.v1.Progress
-	25, // 3: drover.fleet.v1.SessionRequest.result:type_name -> drover.fleet.v1.Result
-	28, // 4: drover.fleet.v1.SessionRequest.event:type_name -> drover.fleet.v1.Event
-	23, // 5: drover.fleet.v1.SessionRequest.gate_reply:type_name -> drover.fleet.v1.GateReply
-	4,  // 6: drover.fleet.v1.SessionResponse.welcome:type_name -> drover.fleet.v1.Welcome
-	8,  // 7: drover.fleet.v1.SessionResponse.task:type_name -> drover.fleet.v1.Task
-	9,  // 8: drover.fleet.v1.SessionResponse.cancel:type_name -> drover.fleet.v1.Cancel
-	17, // 9: drover.fleet.v1.SessionResponse.gate_request:type_name -> drover.fleet.v1.GateRequest
-	6,  // 10: drover.fleet.v1.SessionResponse.drain:type_name -> drover.fleet.v1.Drain
-	33, // 11: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
-	34, // 12: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
-	35, // 13: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
-	7,  // 14: drover.fleet.v1.Task.source:type_name -> drover.fleet.v1.Endpoint
-	7,  // 15: drover.fleet.v1.Task.sink:type_name -> drover.fleet.v1.Endpoint
-	10, // 16: drover.fleet.v1.Task.open:type_name -> drover.fleet.v1.OpenTask
-	36, // 17: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
-	37, // 18: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
-	38, // 19: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
-	39, // 20: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
-	40, // 21: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
-	41, // 22: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
-	42, // 23: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
-	43, // 24: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
-	44, // 25: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
-	45, // 26: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
-	12, // 27: drover.fleet.v1.Task.load:type_name -> drover.fleet.v1.LoadTask
-	14, // 28: drover.fleet.v1.Task.stream:type_name -> drover.fleet.v1.StreamTask
-	46, // 29: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
-	47, // 30: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
-	48, // 31: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
-	49, // 32: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
-	50, // 33: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
-	51, // 34: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
-	52, // 35: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
-	50, // 36: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
-	15, // 37: drover.fleet.v1.StreamTask.gate:type_name -> drover.fleet.v1.GateTable
-	16, // 38: drover.fleet.v1.GateTable.chunks:type_name -> drover.fleet.v1.GateChunk
-	53, // 39: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
-	51, // 40: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
-	54, // 41: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
-	18, // 42: drover.fleet.v1.GateRequest.reserve:type_name -> drover.fleet.v1.Reserve
-	19, // 43: drover.fleet.v1.GateRequest.written:type_name -> drover.fleet.v1.Written
-	20, // 44: drover.fleet.v1.GateRequest.forget:type_name -> drover.fleet.v1.Forget
-	21, // 45: drover.fleet.v1.GateRequest.loaded:type_name -> drover.fleet.v1.TablesLoaded
-	22, // 46: drover.fleet.v1.GateRequest.reset:type_name -> drover.fleet.v1.ResetTables
-	16, // 47: drover.fleet.v1.Reserve.chunks:type_name -> drover.fleet.v1.GateChunk
-	16, // 48: drover.fleet.v1.Written.chunks:type_name -> drover.fleet.v1.GateChunk
-	54, // 49: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
-	51, // 50: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
-	24, // 51: drover.fleet.v1.GateReply.failure:type_name -> drover.fleet.v1.Failure
-	0,  // 52: drover.fleet.v1.Failure.class:type_name -> drover.fleet.v1.FailureClass
-	24, // 53: drover.fleet.v1.Result.failure:type_name -> drover.fleet.v1.Failure
-	11, // 54: drover.fleet.v1.Result.open:type_name -> drover.fleet.v1.OpenResult
-	55, // 55: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
-	56, // 56: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
-	57, // 57: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
-	58, // 58: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
-	59, // 59: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
-	60, // 60: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
-	26, // 61: drover.fleet.v1.Result.schema:type_name -> drover.fleet.v1.SchemaResult
-	61, // 62: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
-	62, // 63: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
-	13, // 64: drover.fleet.v1.Result.load:type_name -> drover.fleet.v1.LoadResult
-	27, // 65: drover.fleet.v1.Result.stream:type_name -> drover.fleet.v1.StreamResult
-	63, // 66: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
-	64, // 67: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
-	65, // 68: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
-	59, // 69: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
-	64, // 70: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
-	29, // 71: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
-	31, // 72: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
-	32, // 73: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
-	1,  // 74: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
-	2,  // 75: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
-	75, // [75:76] is the sub-list for method output_type
-	74, // [74:75] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	5,  // 0: drover.fleet.v1.SessionRequest.hello:type_name -> drover.fleet.v1.Hello
+	7,  // 1: drover.fleet.v1.SessionRequest.heartbeat:type_name -> drover.fleet.v1.Heartbeat
+	32, // 2: drover.fleet.v1.SessionRequest.progress:type_name -> drover.fleet.v1.Progress
+	27, // 3: drover.fleet.v1.SessionRequest.result:type_name -> drover.fleet.v1.Result
+	30, // 4: drover.fleet.v1.SessionRequest.event:type_name -> drover.fleet.v1.Event
+	25, // 5: drover.fleet.v1.SessionRequest.gate_reply:type_name -> drover.fleet.v1.GateReply
+	6,  // 6: drover.fleet.v1.SessionResponse.welcome:type_name -> drover.fleet.v1.Welcome
+	10, // 7: drover.fleet.v1.SessionResponse.task:type_name -> drover.fleet.v1.Task
+	11, // 8: drover.fleet.v1.SessionResponse.cancel:type_name -> drover.fleet.v1.Cancel
+	19, // 9: drover.fleet.v1.SessionResponse.gate_request:type_name -> drover.fleet.v1.GateRequest
+	8,  // 10: drover.fleet.v1.SessionResponse.drain:type_name -> drover.fleet.v1.Drain
+	3,  // 11: drover.fleet.v1.SessionResponse.grants:type_name -> drover.fleet.v1.Grants
+	4,  // 12: drover.fleet.v1.Grants.all:type_name -> drover.fleet.v1.Grant
+	9,  // 13: drover.fleet.v1.Grant.sink:type_name -> drover.fleet.v1.Endpoint
+	35, // 14: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
+	36, // 15: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
+	37, // 16: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
+	9,  // 17: drover.fleet.v1.Task.source:type_name -> drover.fleet.v1.Endpoint
+	9,  // 18: drover.fleet.v1.Task.sink:type_name -> drover.fleet.v1.Endpoint
+	12, // 19: drover.fleet.v1.Task.open:type_name -> drover.fleet.v1.OpenTask
+	38, // 20: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
+	39, // 21: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
+	40, // 22: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
+	41, // 23: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
+	42, // 24: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
+	43, // 25: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
+	44, // 26: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
+	45, // 27: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
+	46, // 28: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
+	47, // 29: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
+	14, // 30: drover.fleet.v1.Task.load:type_name -> drover.fleet.v1.LoadTask
+	16, // 31: drover.fleet.v1.Task.stream:type_name -> drover.fleet.v1.StreamTask
+	48, // 32: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
+	49, // 33: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
+	50, // 34: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
+	51, // 35: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
+	52, // 36: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
+	53, // 37: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
+	54, // 38: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
+	52, // 39: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
+	17, // 40: drover.fleet.v1.StreamTask.gate:type_name -> drover.fleet.v1.GateTable
+	18, // 41: drover.fleet.v1.GateTable.chunks:type_name -> drover.fleet.v1.GateChunk
+	55, // 42: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
+	53, // 43: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
+	56, // 44: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
+	20, // 45: drover.fleet.v1.GateRequest.reserve:type_name -> drover.fleet.v1.Reserve
+	21, // 46: drover.fleet.v1.GateRequest.written:type_name -> drover.fleet.v1.Written
+	22, // 47: drover.fleet.v1.GateRequest.forget:type_name -> drover.fleet.v1.Forget
+	23, // 48: drover.fleet.v1.GateRequest.loaded:type_name -> drover.fleet.v1.TablesLoaded
+	24, // 49: drover.fleet.v1.GateRequest.reset:type_name -> drover.fleet.v1.ResetTables
+	18, // 50: drover.fleet.v1.Reserve.chunks:type_name -> drover.fleet.v1.GateChunk
+	18, // 51: drover.fleet.v1.Written.chunks:type_name -> drover.fleet.v1.GateChunk
+	56, // 52: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
+	53, // 53: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
+	26, // 54: drover.fleet.v1.GateReply.failure:type_name -> drover.fleet.v1.Failure
+	0,  // 55: drover.fleet.v1.Failure.class:type_name -> drover.fleet.v1.FailureClass
+	26, // 56: drover.fleet.v1.Result.failure:type_name -> drover.fleet.v1.Failure
+	13, // 57: drover.fleet.v1.Result.open:type_name -> drover.fleet.v1.OpenResult
+	57, // 58: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
+	58, // 59: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
+	59, // 60: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
+	60, // 61: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
+	61, // 62: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
+	62, // 63: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
+	28, // 64: drover.fleet.v1.Result.schema:type_name -> drover.fleet.v1.SchemaResult
+	63, // 65: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
+	64, // 66: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
+	15, // 67: drover.fleet.v1.Result.load:type_name -> drover.fleet.v1.LoadResult
+	29, // 68: drover.fleet.v1.Result.stream:type_name -> drover.fleet.v1.StreamResult
+	65, // 69: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
+	66, // 70: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
+	67, // 71: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
+	61, // 72: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
+	66, // 73: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
+	31, // 74: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
+	33, // 75: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
+	34, // 76: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
+	1,  // 77: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
+	2,  // 78: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
+	78, // [78:79] is the sub-list for method output_type
+	77, // [77:78] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_drover_fleet_v1_fleet_proto_init() }
@@ -3404,8 +3548,9 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*SessionResponse_Cancel)(nil),
 		(*SessionResponse_GateRequest)(nil),
 		(*SessionResponse_Drain)(nil),
+		(*SessionResponse_Grants)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[7].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[9].OneofWrappers = []any{
 		(*Task_Open)(nil),
 		(*Task_Check)(nil),
 		(*Task_Discover)(nil),
@@ -3421,14 +3566,14 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Task_Stream)(nil),
 		(*Task_Position)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[16].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[18].OneofWrappers = []any{
 		(*GateRequest_Reserve)(nil),
 		(*GateRequest_Written)(nil),
 		(*GateRequest_Forget)(nil),
 		(*GateRequest_Loaded)(nil),
 		(*GateRequest_Reset_)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[24].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[26].OneofWrappers = []any{
 		(*Result_Open)(nil),
 		(*Result_Check)(nil),
 		(*Result_Discover)(nil),
@@ -3443,7 +3588,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Result_Stream)(nil),
 		(*Result_Position)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[27].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[29].OneofWrappers = []any{
 		(*Event_Snapshot)(nil),
 		(*Event_Chunks)(nil),
 		(*Event_SchemaStep)(nil),
@@ -3456,7 +3601,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_fleet_v1_fleet_proto_rawDesc), len(file_drover_fleet_v1_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

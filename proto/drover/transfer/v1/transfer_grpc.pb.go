@@ -32,8 +32,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TransferService is served by sink agents (mTLS, or loopback). Endpoint of the target goes in
-// the request metadata header "drover-endpoint-bin" (a marshalled drover.fleet.v1.Endpoint).
+// TransferService is served by sink agents (mTLS, or loopback). The request metadata header "drover-grant-bin" is the
+// secret of a drover.fleet.v1.Grant: the coordinator, not the caller, decides which target is written to.
 type TransferServiceClient interface {
 	WriteChunks(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.Frame, WriteChunksResponse], error)
 	Apply(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.Frame, ApplyResponse], error)
@@ -89,8 +89,8 @@ func (c *transferServiceClient) Recover(ctx context.Context, in *v11.RecoverRequ
 // All implementations must embed UnimplementedTransferServiceServer
 // for forward compatibility.
 //
-// TransferService is served by sink agents (mTLS, or loopback). Endpoint of the target goes in
-// the request metadata header "drover-endpoint-bin" (a marshalled drover.fleet.v1.Endpoint).
+// TransferService is served by sink agents (mTLS, or loopback). The request metadata header "drover-grant-bin" is the
+// secret of a drover.fleet.v1.Grant: the coordinator, not the caller, decides which target is written to.
 type TransferServiceServer interface {
 	WriteChunks(grpc.BidiStreamingServer[v1.Frame, WriteChunksResponse]) error
 	Apply(grpc.BidiStreamingServer[v1.Frame, ApplyResponse]) error
