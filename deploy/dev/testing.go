@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Postgres starts a server for one test and takes it down with it. Settings read "name=value".
@@ -74,6 +76,21 @@ func Database(t testing.TB) string {
 		}
 	})
 	return s.URL(name)
+}
+
+// Clone is the URL of a copy of a database of the shared server, made by the server itself. Nobody may be connected to it.
+func Clone(t testing.TB, of string) string {
+	t.Helper()
+	to := Database(t)
+	name := func(at string) string {
+		config, err := pgx.ParseConfig(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pgx.Identifier{config.Database}.Sanitize()
+	}
+	MustExec(t, Shared(t).URL("postgres"), "DROP DATABASE "+name(to), "CREATE DATABASE "+name(to)+" TEMPLATE "+name(of))
+	return to
 }
 
 // MustExec runs SQL or fails the test.

@@ -154,11 +154,15 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// namedAs is a relation as this package names it: schema.table, or both quoted when the schema holds a dot or a quote.
+const namedAs = `CASE WHEN n.nspname ~ '[."]' THEN '"' || replace(n.nspname, '"', '""') || '"."' || replace(c.relname, '"', '""') || '"'
+	ELSE n.nspname || '.' || c.relname END`
+
 const userSchemas = `n.nspname NOT IN ('pg_catalog', 'information_schema', 'drover') AND n.nspname NOT LIKE 'pg\_%'`
 
 // compareTables compares the columns that the source has; a partitioned table is read through its root.
 func compareTables(ctx context.Context, a, b *pgx.Conn, o CompareOptions, r *Report) error {
-	const list = `SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	const list = `SELECT ` + namedAs + ` FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't' AND ` + userSchemas + ` ORDER BY 1`
 	atA, err := column(ctx, a, list)
 	if err != nil {
@@ -240,7 +244,7 @@ func compareSequences(ctx context.Context, a, b *pgx.Conn, rule SequenceRule, r 
 type sequence struct{ next, step int64 }
 
 func sequences(ctx context.Context, c *pgx.Conn) (map[string]sequence, error) {
-	names, err := column(ctx, c, `SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	names, err := column(ctx, c, `SELECT `+namedAs+` FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND `+userSchemas)
 	if err != nil {
 		return nil, err
@@ -294,8 +298,11 @@ func compareSchemas(ctx context.Context, source, target string) ([]string, error
 	return diff, nil
 }
 
-// quoted is "schema"."table" for schema.table; the schema's name holds no dot.
+// quoted is "schema"."table" for schema.table; a schema that holds a dot comes quoted already.
 func quoted(name string) string {
+	if strings.HasPrefix(name, `"`) {
+		return name
+	}
 	schema, table, _ := strings.Cut(name, ".")
 	return pgx.Identifier{schema, table}.Sanitize()
 }

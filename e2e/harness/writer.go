@@ -19,6 +19,8 @@ type WriterOptions struct {
 	Seed       uint64 // the same seed makes the same choices (not the same values)
 	NoDelete   bool
 	NoKeys     bool // no changes of key
+	// Values makes columns new, by name: SQL that gives a value. Other columns get one by their type, if it is known.
+	Values map[string]string
 }
 
 // WriterStats counts what a writer committed.
@@ -74,7 +76,7 @@ func StartWriter(t testing.TB, url, table string, o WriterOptions) *Writer {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
-	if w.table, err = describe(t.Context(), conn, table); err != nil {
+	if w.table, err = describe(t.Context(), conn, table, o.Values); err != nil {
 		t.Fatal(err)
 	}
 	if w.keys, err = w.table.sampleKeys(t.Context(), conn); err != nil {

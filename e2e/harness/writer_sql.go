@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -15,8 +16,9 @@ type writerColumn struct {
 	typ        string // as format_type prints it, with its modifier
 	key        bool   // part of the primary key
 	foreign    bool   // part of a foreign key: copied, never invented
-	unique     bool   // part of a unique index other than the primary key: always new
+	unique     bool   // part of a unique index other than the primary key, or of an exclusion: always new
 	hasDefault bool
+	always     bool // GENERATED ALWAYS AS IDENTITY: an UPDATE may only say DEFAULT
 	nullable   bool
 	random     string // SQL that makes a value; "" for a type we know no values of
 }
@@ -29,10 +31,10 @@ type writerTable struct {
 }
 
 const describeColumns = `
-SELECT quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+SELECT quote_ident(a.attname), a.attname::text, a.attidentity = 'a', format_type(a.atttypid, a.atttypmod),
   EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey)),
   EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = a.attrelid AND c.contype = 'f' AND a.attnum = ANY (c.conkey)),
-  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND NOT i.indisprimary AND a.attnum = ANY (i.indkey)),
+  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND (i.indisunique OR i.indisexclusion) AND NOT i.indisprimary AND a.attnum = ANY (i.indkey)),
   a.atthasdef OR a.attidentity <> '', NOT a.attnotnull,
   EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND (a.attnum = ANY (i.indkey) OR i.indexprs IS NOT NULL))
 FROM pg_attribute a
@@ -40,7 +42,7 @@ WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped AN
 ORDER BY a.attnum`
 
 // describe reads the columns that can be written.
-func describe(ctx context.Context, conn *pgx.Conn, table string) (*writerTable, error) {
+func describe(ctx context.Context, conn *pgx.Conn, table string, values map[string]string) (*writerTable, error) {
 	t := &writerTable{name: quoted(table)}
 	found, err := conn.Query(ctx, describeColumns, t.name)
 	if err != nil {
@@ -48,9 +50,13 @@ func describe(ctx context.Context, conn *pgx.Conn, table string) (*writerTable, 
 	}
 	t.columns, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (c writerColumn, err error) {
 		var indexed bool // an index entry holds a third of a page at most
-		err = row.Scan(&c.name, &c.typ, &c.key, &c.foreign, &c.unique, &c.hasDefault, &c.nullable, &indexed)
+		var plain string
+		err = row.Scan(&c.name, &plain, &c.always, &c.typ, &c.key, &c.foreign, &c.unique, &c.hasDefault, &c.nullable, &indexed)
 		if c.random = randomValue(c.typ); c.typ == "text" && !indexed {
 			c.random = cast(longText, c.typ)
+		}
+		if sql := values[plain]; sql != "" {
+			c.random = cast(sql, c.typ)
 		}
 		return c, err
 	})
@@ -192,7 +198,7 @@ func (t *writerTable) update(rnd *rand.Rand) string {
 	var sets []string
 	for _, c := range t.columns {
 		switch {
-		case c.key || c.foreign || c.random == "":
+		case c.key || c.foreign || c.always || c.random == "":
 		case c.nullable && rnd.IntN(12) == 0:
 			sets = append(sets, c.name+" = NULL")
 		case rnd.IntN(3) == 0:
@@ -200,10 +206,19 @@ func (t *writerTable) update(rnd *rand.Rand) string {
 		}
 	}
 	if len(sets) == 0 {
-		c := t.columns[len(t.columns)-1]
-		sets = append(sets, c.name+" = "+c.name)
+		sets = append(sets, t.unchanged())
 	}
 	return fmt.Sprintf("UPDATE %s SET %s WHERE %s", t.name, strings.Join(sets, ", "), t.where())
+}
+
+// unchanged sets a column to what it is.
+func (t *writerTable) unchanged() string {
+	for _, c := range slices.Backward(t.columns) {
+		if !c.always {
+			return c.name + " = " + c.name
+		}
+	}
+	return t.columns[0].name + " = DEFAULT"
 }
 
 func (t *writerTable) remove() string {
@@ -214,7 +229,10 @@ func (t *writerTable) remove() string {
 func (t *writerTable) rekey() string {
 	var sets []string
 	for _, c := range t.key {
-		if c.random != "" && !c.foreign {
+		switch {
+		case c.always:
+			sets = append(sets, c.name+" = DEFAULT")
+		case c.random != "" && !c.foreign:
 			sets = append(sets, c.name+" = "+c.random)
 		}
 	}

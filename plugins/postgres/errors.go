@@ -59,14 +59,25 @@ var (
 	}
 )
 
-// mapError gives an error its code; where names the object. nil stays nil, a coded error stays as it is.
+// mapError gives an error its code; where names the object. nil stays nil, a coded error stays as it is, but for an object
+// that whoever made it did not know.
 func mapError(err error, where string) error {
-	if err == nil || diag.Find(err) != nil {
+	if err == nil {
+		return nil
+	}
+	if d := diag.Find(err); d != nil {
+		if d.Where == "" {
+			d.Where = where
+		}
 		return err
 	}
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
-		return codeOf(pe).New(where, serverError{pe}, "")
+		code := codeOf(pe)
+		if code.ID == diag.RowRefused.ID && strings.HasPrefix(where, "source") {
+			code = diag.Internal // a source is asked, not given rows
+		}
+		return code.New(where, serverError{pe}, "")
 	}
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !isConnect(err):

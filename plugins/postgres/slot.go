@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 const (
@@ -86,10 +84,14 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 	if err := checkLog(ctx, conn); err != nil {
 		return nil, err
 	}
-	if err := checkIdentity(ctx, conn, req.GetTables()); err != nil {
+	tables, err := logged(ctx, conn, req.GetTables())
+	if err != nil {
 		return nil, err
 	}
-	if err := publish(ctx, conn, name, req.GetTables()); err != nil {
+	if err := checkIdentity(ctx, conn, tables); err != nil {
+		return nil, err
+	}
+	if err := publish(ctx, conn, name, tables); err != nil {
 		return nil, err
 	}
 	state, err := lookAtSlot(ctx, conn, name)
@@ -129,105 +131,6 @@ func checkLog(ctx context.Context, conn *pgx.Conn) error {
 		return diag.WalLevel.New("source", nil, "wal_level is %s", level)
 	}
 	return nil
-}
-
-// checkIdentity refuses tables whose updates and deletes would fail at the source once they are published.
-func checkIdentity(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table) error {
-	rows, err := conn.Query(ctx, `SELECT n.nspname || '.' || c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-		FROM unnest($1::text[], $2::text[]) AS w(s, t)
-		JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
-		WHERE c.relreplident = 'n'
-		   OR c.relreplident = 'd' AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
-		   OR c.relreplident = 'i' AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
-		ORDER BY 1`, sourceSchemas(tables), sourceNames(tables))
-	if err != nil {
-		return mapError(err, "source")
-	}
-	var names, fixes []string
-	var name, quoted string
-	_, err = pgx.ForEachRow(rows, []any{&name, &quoted}, func() error {
-		names = append(names, name)
-		fixes = append(fixes, "ALTER TABLE "+quoted+" REPLICA IDENTITY FULL;")
-		return nil
-	})
-	if err != nil {
-		return mapError(err, "source")
-	}
-	if len(names) > 0 {
-		return diag.NoIdentity.New("source › table "+names[0], nil, "%d tables: %s", len(names), strings.Join(names, ", ")).WithFix(fixes...)
-	}
-	return nil
-}
-
-func sourceSchemas(tables []*rowv1.Table) []string {
-	out := make([]string, len(tables))
-	for i, t := range tables {
-		out[i] = t.GetSource().GetSchema()
-	}
-	return out
-}
-
-func sourceNames(tables []*rowv1.Table) []string {
-	out := make([]string, len(tables))
-	for i, t := range tables {
-		out[i] = t.GetSource().GetName()
-	}
-	return out
-}
-
-// publish makes the publication hold exactly the tables. ONLY, because children of an inheritance tree and
-// partitions are tables of their own here.
-func publish(ctx context.Context, conn *pgx.Conn, name string, tables []*rowv1.Table) error {
-	list := make([]string, len(tables))
-	for i, t := range tables {
-		list[i] = "ONLY " + ident(t.GetSource().GetSchema(), t.GetSource().GetName())
-	}
-	const options = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
-	var exists, same, plain bool
-	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1),
-		EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1 AND pubinsert AND pubupdate AND pubdelete AND pubtruncate AND NOT pubviaroot),
-		(SELECT coalesce(array_agg(schemaname || '.' || tablename ORDER BY 1), '{}') FROM
-			(SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = $1) p) =
-		(SELECT coalesce(array_agg(s || '.' || t ORDER BY 1), '{}') FROM unnest($2::text[], $3::text[]) w(s, t))`,
-		name, sourceSchemas(tables), sourceNames(tables)).Scan(&exists, &plain, &same)
-	if err != nil {
-		return mapError(err, "source › publication "+name)
-	}
-	var sql []string
-	switch {
-	case !exists && len(list) == 0:
-		sql = append(sql, "CREATE PUBLICATION "+ident(name)+" WITH ("+options+")")
-	case !exists:
-		sql = append(sql, "CREATE PUBLICATION "+ident(name)+" FOR TABLE "+strings.Join(list, ", ")+" WITH ("+options+")")
-	default:
-		if !plain {
-			sql = append(sql, "ALTER PUBLICATION "+ident(name)+" SET ("+options+")")
-		}
-		if !same && len(list) > 0 {
-			sql = append(sql, "ALTER PUBLICATION "+ident(name)+" SET TABLE "+strings.Join(list, ", "))
-		}
-	}
-	for _, q := range sql {
-		if _, err := conn.PgConn().Exec(ctx, q).ReadAll(); err != nil {
-			return publishError(err, conn, name)
-		}
-	}
-	return nil
-}
-
-func publishError(err error, conn *pgx.Conn, name string) error {
-	var pe *pgconn.PgError
-	where := "source › publication " + name
-	switch {
-	case !errors.As(err, &pe):
-	case pe.Code == "42501":
-		user, db := conn.Config().User, conn.Config().Database
-		return diag.NoCreate.New(where, serverError{pe}, "role %s", user).
-			WithFix("GRANT CREATE ON DATABASE "+ident(db)+" TO "+ident(user)+";", "-- and let "+ident(user)+" own the tables it is to follow")
-	case slices.Contains([]string{"42P01", "3F000"}, pe.Code):
-		return diag.SchemaChanged.New(where, serverError{pe}, "a table of the pipeline is gone")
-	}
-	return mapError(err, where)
 }
 
 // createSlot waits for the transactions that run now to end: a slot starts where the log can be understood alone.

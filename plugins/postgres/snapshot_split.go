@@ -178,15 +178,17 @@ func boundaries(ctx context.Context, conn *pgx.Conn, t *rowv1.Table, size extent
 
 // sampled takes every c/n-th key of a sample of c rows: right for any type of key and any skew.
 func sampled(ctx context.Context, conn *pgx.Conn, t *rowv1.Table, n int64, percent float64) ([][]string, int64, error) {
-	cols := strings.Join(keyColumns(t), ", ")
-	var texts []string
-	for _, c := range keyColumns(t) {
-		texts = append(texts, c+"::text")
+	// The sample's columns get names of our own: the table's may be anything, also ours.
+	var named, texts []string
+	for i, c := range keyColumns(t) {
+		named = append(named, fmt.Sprintf("%s AS k%d", c, i))
+		texts = append(texts, fmt.Sprintf("k%d::text", i))
 	}
-	sql := fmt.Sprintf(`SELECT c, ARRAY[%[1]s] FROM (
-		SELECT %[2]s, row_number() OVER (ORDER BY %[2]s) - 1 AS r, count(*) OVER () AS c FROM ONLY %[3]s TABLESAMPLE SYSTEM (%[4]s)) s
-		WHERE r = 0 OR r * %[5]d / c > (r - 1) * %[5]d / c ORDER BY r`,
-		strings.Join(texts, ", "), cols, ident(t.Source.Schema, t.Source.Name), strconv.FormatFloat(percent, 'g', -1, 64), n)
+	sql := fmt.Sprintf(`SELECT c, ARRAY[%s] FROM (
+		SELECT %s, row_number() OVER (ORDER BY %s) - 1 AS r, count(*) OVER () AS c FROM ONLY %s TABLESAMPLE SYSTEM (%s)) s
+		WHERE r = 0 OR r * %[6]d / c > (r - 1) * %[6]d / c ORDER BY r`,
+		strings.Join(texts, ", "), strings.Join(named, ", "), strings.Join(keyColumns(t), ", "), ident(t.Source.Schema, t.Source.Name),
+		strconv.FormatFloat(percent, 'g', -1, 64), n)
 	rows, err := conn.Query(ctx, sql, pgx.QueryExecModeExec)
 	if err != nil {
 		return nil, 0, err

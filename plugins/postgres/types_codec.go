@@ -8,6 +8,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/droverdb/drover/internal/diag"
 )
 
 // appender and valuer are what Arrow's builders and arrays of fixed width have in common.
@@ -37,8 +39,11 @@ func (c scalar[T]) AppendBinary(b array.Builder, v []byte) error {
 
 func (c scalar[T]) AppendText(b array.Builder, v []byte) error {
 	x, err := c.parse(string(v))
+	if err != nil && diag.Find(err) == nil {
+		err = malformed(c.name)
+	}
 	if err != nil {
-		return malformed(c.name)
+		return err
 	}
 	return c.add(b, x)
 }
