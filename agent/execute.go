@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +19,9 @@ import (
 
 // pageBytes is how much of an answer that comes in pages is gathered before it is sent as an event.
 const pageBytes = 16 << 20
+
+// stepsEvery is how often the coordinator hears of finished schema steps.
+const stepsEvery = 200 * time.Millisecond
 
 // execute does a task's work.
 func (a *Agent) execute(ctx context.Context, r *running) (*fleetv1.Result, error) {
@@ -123,17 +128,26 @@ func (a *Agent) askPages(ctx context.Context, r *running, c *host.Handle) (*flee
 	case *fleetv1.Task_Split:
 		return a.split(ctx, r, c, k.Split)
 	case *fleetv1.Task_Schema:
-		all := &fleetv1.SchemaResult{}
-		err := c.ApplySchema(ctx, k.Schema, func(step *connectorv1.ApplySchemaResponse) error {
-			all.Steps = append(all.Steps, step)
-			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_SchemaStep{SchemaStep: step}})
-			return nil
-		})
-		return &fleetv1.Result{Outcome: &fleetv1.Result_Schema{Schema: all}}, err
+		return a.schema(ctx, r, c, k.Schema)
 	case *fleetv1.Task_Snapshot:
 		return a.holdSnapshot(ctx, r, c, k.Snapshot)
 	}
 	return nil, diag.Internal.New("agent "+a.cfg.Name, nil, "it does not know this kind of task; its version is older than the coordinator's")
+}
+
+// schema tells of steps now and then: thousands of them may take a second.
+func (a *Agent) schema(ctx context.Context, r *running, c *host.Handle, req *connectorv1.ApplySchemaRequest) (*fleetv1.Result, error) {
+	all, told, at := &fleetv1.SchemaResult{}, 0, time.Now()
+	err := c.ApplySchema(ctx, req, func(step *connectorv1.ApplySchemaResponse) error {
+		all.Steps = append(all.Steps, step)
+		if time.Since(at) >= stepsEvery {
+			news := &fleetv1.SchemaResult{Steps: slices.Clone(all.Steps[told:])}
+			told, at = len(all.Steps), time.Now()
+			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_SchemaSteps{SchemaSteps: news}})
+		}
+		return nil
+	})
+	return &fleetv1.Result{Outcome: &fleetv1.Result_Schema{Schema: all}}, err
 }
 
 // split gathers chunks; what exceeds a page is sent ahead of the result as an event.

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
@@ -51,13 +52,13 @@ func (p *Pipeline) allPassed() bool {
 	return true
 }
 
-// sequences reads the catalog again for the values sequences have by now; tables and other steps stay as they were.
+// sequences reads the values sequences have by now; tables and other steps stay as they were.
 func (p *Pipeline) sequences(ctx context.Context) error {
-	if !p.spec.Schema {
+	if !p.spec.Schema || !slices.ContainsFunc(p.catalog.Steps, func(s *connectorv1.SchemaStep) bool { return s.Kind == "sequence value" }) {
 		return nil
 	}
 	r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Discover{
-		Discover: &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude}}}), nil)
+		Discover: &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude, ValuesOnly: true}}}), nil)
 	if err != nil {
 		return err
 	}

@@ -128,7 +128,8 @@ func (p *Pipeline) passed(tables []uint32) {
 		}
 		if t := p.tables[index]; t.Loaded && !t.Passed {
 			t.Passed = true
-			changes = append(append(changes, p.coalesce(t)...), store.PutTable(p.name, t.Table))
+			chunks := p.coalesce(t)
+			changes = append(append(changes, store.PutTable(p.name, t.Table)), chunks...)
 		}
 	}
 	if len(changes) > 0 {

@@ -63,11 +63,13 @@ func (p *Pipeline) drive(ctx context.Context) error {
 			return wire.Error(t.failure)
 		}
 	}
+	var complete []*table
 	for _, t := range p.tables { // also those whose last chunks only the target knew to be written
 		if !t.Loaded && t.complete() {
-			p.tableLoaded(t)
+			complete = append(complete, t)
 		}
 	}
+	p.tablesLoaded(complete...)
 	if p.stop != nil {
 		return p.stop
 	}

@@ -24,15 +24,15 @@ func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
 		return
 	}
 	p.waiting = ""
-	var changes []store.Change
 	gate := &fleetv1.Written{}
+	var finished []*chunk
 	for _, r := range m.Result.GetLoad().GetResults() {
 		c := p.chunk(r.Chunk)
 		if c == nil || c.Written {
 			continue
 		}
 		c.Written, c.result, c.Result = true, r, store.Wire(r)
-		changes = append(changes, store.PutChunk(p.name, r.Chunk, c.Chunk))
+		finished = append(finished, c)
 		if p.follow() && !plan.Unit(p.tables[c.row.Table].row) {
 			gate.Chunks = append(gate.Chunks, &fleetv1.GateChunk{Chunk: r.Chunk, Keys: c.row.Keys, Written: true, Coverage: r.Coverage})
 		}
@@ -47,7 +47,27 @@ func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
 		p.stop = err
 		return
 	}
-	p.keep(changes)
+	p.finished(finished, gate)
+}
+
+// finished stores chunks together with the tables they complete, and tells the gate once what is stored: many small
+// tables come with one result, and must not cost a write each.
+func (p *Pipeline) finished(chunks []*chunk, gate *fleetv1.Written) {
+	var tables []*table
+	for _, c := range chunks {
+		if t := p.tables[c.row.Table]; t.complete() && !t.Loaded {
+			t.Loaded = true // now, so that it is listed once
+			tables = append(tables, t)
+		}
+	}
+	var changes []store.Change
+	for _, c := range chunks {
+		if p.follow() || !p.tables[c.row.Table].Loaded { // else its record goes in the same write
+			changes = append(changes, store.PutChunk(p.name, c.row.Id, c.Chunk))
+		}
+	}
+	complete, loaded := p.complete(tables)
+	p.keep(append(changes, complete...))
 	if err := fault.Point("coordinator.after-finish"); err != nil {
 		p.stop = err
 		return
@@ -55,11 +75,7 @@ func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
 	if len(gate.Chunks) > 0 {
 		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Written{Written: gate}})
 	}
-	for _, id := range ids {
-		if t := p.tables[plan.TableOf(id)]; t.complete() && !t.Loaded {
-			p.tableLoaded(t)
-		}
-	}
+	p.tellLoaded(loaded)
 }
 
 func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
@@ -82,22 +98,41 @@ func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
 	}
 }
 
-// tableLoaded runs once all chunks of a table are written.
-func (p *Pipeline) tableLoaded(t *table) {
-	t.Loaded = true
-	if p.follow() && plan.Unit(t.row) {
-		t.Coverage = store.Wire(p.run.coverage)
+// tablesLoaded runs once all chunks of the tables are written.
+func (p *Pipeline) tablesLoaded(tables ...*table) {
+	changes, loaded := p.complete(tables)
+	if len(changes) > 0 {
+		p.keep(changes)
 	}
-	var changes []store.Change
-	if !p.follow() {
-		changes = p.coalesce(t)
-	} else if !plan.Unit(t.row) {
-		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Loaded{Loaded: &fleetv1.TablesLoaded{Tables: []uint32{t.Index}}}})
-	}
-	p.keep(append(changes, store.PutTable(p.name, t.Table)))
+	p.tellLoaded(loaded)
 }
 
-// coalesce replaces the chunks of a finished table by their sum.
+// complete is what to store of tables whose chunks are all written, and which of them the gate has to hear of.
+func (p *Pipeline) complete(tables []*table) (changes []store.Change, loaded []uint32) {
+	for _, t := range tables {
+		t.Loaded = true
+		var chunks []store.Change
+		switch {
+		case !p.follow():
+			chunks = p.coalesce(t)
+		case plan.Unit(t.row):
+			t.Coverage = store.Wire(p.run.coverage)
+		default:
+			loaded = append(loaded, t.Index)
+		}
+		changes = append(append(changes, store.PutTable(p.name, t.Table)), chunks...)
+	}
+	return changes, loaded
+}
+
+func (p *Pipeline) tellLoaded(tables []uint32) {
+	if len(tables) > 0 {
+		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Loaded{Loaded: &fleetv1.TablesLoaded{Tables: tables}}})
+	}
+}
+
+// coalesce replaces the chunks of a finished table by their sum. The table is stored before its chunks are dropped:
+// a crash in between must not look like a table that was never cut, which would be cut again, elsewhere.
 func (p *Pipeline) coalesce(t *table) []store.Change {
 	var changes []store.Change
 	for id, c := range t.chunks {

@@ -72,6 +72,6 @@ func (p *Pipeline) cut(t *table, chunks []*rowv1.Chunk) {
 	t.Split, t.Chunks = true, len(chunks)
 	p.keep(append(changes, store.PutTable(p.name, t.Table)))
 	if len(chunks) == 0 {
-		p.tableLoaded(t)
+		p.tablesLoaded(t)
 	}
 }

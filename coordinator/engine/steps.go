@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -33,53 +34,61 @@ func (p *Pipeline) schema(ctx context.Context) error {
 	return p.save(ctx)
 }
 
-// steps runs schema steps; the target remembers which are done.
+// steps runs schema steps of neighbouring phases in one call; the target knows their order, and which are done.
 func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error {
 	if !p.spec.Schema {
 		return nil
 	}
-	for _, phase := range phases {
-		var steps []*connectorv1.SchemaStep
-		for _, s := range p.catalog.Steps {
-			if s.Phase == phase {
-				steps = append(steps, s)
-			}
-		}
-		if len(steps) == 0 {
-			continue
-		}
-		done := p.stepsBefore(phase)
-		var problems []*connectorv1.Problem
-		seen := map[uint32]bool{}
-		hear := func(s *connectorv1.ApplySchemaResponse) {
-			if seen[s.Step] {
-				return
-			}
-			seen[s.Step] = true
-			if s.Problem != nil {
-				problems = append(problems, s.Problem)
-			} else {
-				done++
-			}
-			p.state.StepsDone = max(p.state.StepsDone, done)
-		}
-		r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Schema{Schema: &connectorv1.ApplySchemaRequest{
-			Pipeline: p.name, Epoch: p.state.Epoch, Steps: steps, Parallel: max(p.spec.Parallel, 2)}}}), func(e *fleetv1.Event) {
-			if s := e.GetSchemaStep(); s != nil {
-				hear(s)
-			}
-		})
-		if err != nil {
-			return err
-		}
-		for _, s := range r.GetSchema().GetSteps() {
-			hear(s)
-		}
-		if err := problemError(problems); err != nil {
-			return err
+	var steps []*connectorv1.SchemaStep
+	for _, s := range p.catalog.Steps {
+		if slices.Contains(phases, s.Phase) {
+			steps = append(steps, s)
 		}
 	}
+	if len(steps) == 0 {
+		return nil
+	}
+	h := stepsHeard{done: p.stepsBefore(phases[0]), seen: map[uint32]bool{}}
+	hear := func(heard []*connectorv1.ApplySchemaResponse) {
+		h.hear(heard)
+		p.state.StepsDone = max(p.state.StepsDone, h.done)
+	}
+	r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Schema{Schema: &connectorv1.ApplySchemaRequest{
+		Pipeline: p.name, Epoch: p.state.Epoch, Steps: steps, Parallel: max(p.spec.Parallel, 2)}}}), func(e *fleetv1.Event) {
+		if s := e.GetSchemaStep(); s != nil {
+			hear([]*connectorv1.ApplySchemaResponse{s})
+		}
+		hear(e.GetSchemaSteps().GetSteps())
+	})
+	if err != nil {
+		return err
+	}
+	hear(r.GetSchema().GetSteps())
+	if err := problemError(h.problems); err != nil {
+		return err
+	}
 	return p.save(ctx)
+}
+
+// stepsHeard counts each step once, however often it is told.
+type stepsHeard struct {
+	done     int
+	seen     map[uint32]bool
+	problems []*connectorv1.Problem
+}
+
+func (h *stepsHeard) hear(steps []*connectorv1.ApplySchemaResponse) {
+	for _, s := range steps {
+		if h.seen[s.Step] {
+			continue
+		}
+		h.seen[s.Step] = true
+		if s.Problem != nil {
+			h.problems = append(h.problems, s.Problem)
+		} else {
+			h.done++
+		}
+	}
 }
 
 func (p *Pipeline) stepsBefore(phase connectorv1.Phase) int {

@@ -39,6 +39,9 @@ func (p *Pipeline) load(ctx context.Context) error {
 		if row == nil || int(row.Table) >= len(p.tables) {
 			return diag.StateUnusable.New(p.name, nil, "the ledger names a chunk that cannot be read")
 		}
+		if t := p.tables[row.Table]; t.Passed || t.Loaded && !p.follow() {
+			continue // its sum is stored; a crash kept this record from being dropped
+		}
 		p.tables[row.Table].chunks[row.Id] = &chunk{Chunk: c, row: row, result: store.ReadResult(c.Result)}
 	}
 	for _, t := range p.tables {

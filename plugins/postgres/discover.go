@@ -67,6 +67,9 @@ func readCatalog(ctx context.Context, tx pgx.Tx, req *connectorv1.DiscoverReques
 		arrayOf: map[uint32]uint32{}, owned: map[uint32][]*sequence{}, onSequence: map[uint32]*node{}, byRef: map[objRef]*node{},
 		skipped: map[uint32]*pgRel{}, keyIndex: map[uint32]bool{},
 	}
+	if req.ValuesOnly {
+		return c, c.readSequences(ctx)
+	}
 	for _, read := range []struct {
 		what string
 		f    func(context.Context) error

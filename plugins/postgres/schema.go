@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +17,9 @@ import (
 )
 
 const (
-	// schemaGroup is how many steps share a transaction and a round trip.
-	schemaGroup = 64
+	// schemaGroup is how many steps share a transaction and a round trip: far fewer locks than any server allows,
+	// far fewer commits than steps.
+	schemaGroup = 128
 	// schemaMemory is what an index build may sort in; the server's default of 64 MB spills early.
 	schemaMemory = "256MB"
 	// schemaSettings: names in steps are qualified, bodies of functions are checked by whoever calls them, and
@@ -118,57 +118,6 @@ func (r *schemaRun) close(ctx context.Context) {
 	}
 }
 
-// phases splits steps by phase, in order.
-func phases(steps []*connectorv1.SchemaStep) [][]*connectorv1.SchemaStep {
-	by := map[connectorv1.Phase][]*connectorv1.SchemaStep{}
-	var order []connectorv1.Phase
-	for _, st := range steps {
-		if by[st.Phase] == nil {
-			order = append(order, st.Phase)
-		}
-		by[st.Phase] = append(by[st.Phase], st)
-	}
-	slices.Sort(order)
-	out := make([][]*connectorv1.SchemaStep, len(order))
-	for i, p := range order {
-		out[i] = by[p]
-	}
-	return out
-}
-
-// waves puts every step one wave after the last of those it needs; steps of one wave may run side by side.
-func waves(steps []*connectorv1.SchemaStep) [][]*connectorv1.SchemaStep {
-	byID := map[uint32]*connectorv1.SchemaStep{}
-	for _, st := range steps {
-		byID[st.Id] = st
-	}
-	level := map[uint32]int{}
-	var find func(*connectorv1.SchemaStep) int
-	find = func(st *connectorv1.SchemaStep) int {
-		if l, ok := level[st.Id]; ok {
-			return l
-		}
-		level[st.Id] = 0 // cuts a cycle
-		l := 0
-		for _, a := range st.After {
-			if b := byID[a]; b != nil {
-				l = max(l, find(b)+1)
-			}
-		}
-		level[st.Id] = l
-		return l
-	}
-	var out [][]*connectorv1.SchemaStep
-	for _, st := range steps {
-		l := find(st)
-		for len(out) <= l {
-			out = append(out, nil)
-		}
-		out[l] = append(out[l], st)
-	}
-	return out
-}
-
 // wave runs steps that do not need each other: heavy ones alone and first, light ones in groups.
 func (r *schemaRun) wave(ctx context.Context, steps []*connectorv1.SchemaStep) error {
 	var todo []*connectorv1.SchemaStep
@@ -207,24 +156,6 @@ func (r *schemaRun) wave(ctx context.Context, steps []*connectorv1.SchemaStep) e
 	close(work)
 	wg.Wait()
 	return context.Cause(ctx)
-}
-
-// heavy is the size from which an index is built in a transaction of its own.
-const heavy = 8 << 20
-
-func group(steps []*connectorv1.SchemaStep) [][]*connectorv1.SchemaStep {
-	steps = slices.Clone(steps)
-	slices.SortStableFunc(steps, func(a, b *connectorv1.SchemaStep) int { return int(min(max(b.Weight-a.Weight, -1), 1)) })
-	var out [][]*connectorv1.SchemaStep
-	var light []*connectorv1.SchemaStep
-	for _, st := range steps {
-		if st.Phase != inTables && st.Weight >= heavy || len(st.Sql) > schemaGroup {
-			out = append(out, []*connectorv1.SchemaStep{st})
-			continue
-		}
-		light = append(light, st)
-	}
-	return append(out, slices.Collect(slices.Chunk(light, schemaGroup))...)
 }
 
 // blocked reports a step whose predecessor failed. Owners and grants go on: they name many objects.

@@ -841,9 +841,11 @@ func (x *NotCarried) GetTodo() string {
 }
 
 type DiscoverRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Include       []string               `protobuf:"bytes,1,rep,name=include,proto3" json:"include,omitempty"`
-	Exclude       []string               `protobuf:"bytes,2,rep,name=exclude,proto3" json:"exclude,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Include []string               `protobuf:"bytes,1,rep,name=include,proto3" json:"include,omitempty"`
+	Exclude []string               `protobuf:"bytes,2,rep,name=exclude,proto3" json:"exclude,omitempty"`
+	// Only the steps that set values of sequences: what has to be read again at the end. A connector may answer with more.
+	ValuesOnly    bool `protobuf:"varint,3,opt,name=values_only,json=valuesOnly,proto3" json:"values_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -890,6 +892,13 @@ func (x *DiscoverRequest) GetExclude() []string {
 		return x.Exclude
 	}
 	return nil
+}
+
+func (x *DiscoverRequest) GetValuesOnly() bool {
+	if x != nil {
+		return x.ValuesOnly
+	}
+	return false
 }
 
 type DiscoverResponse struct {
@@ -2746,10 +2755,12 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04todo\x18\x04 \x01(\tR\x04todo\"E\n" +
+	"\x04todo\x18\x04 \x01(\tR\x04todo\"f\n" +
 	"\x0fDiscoverRequest\x12\x18\n" +
 	"\ainclude\x18\x01 \x03(\tR\ainclude\x12\x18\n" +
-	"\aexclude\x18\x02 \x03(\tR\aexclude\"\xf3\x01\n" +
+	"\aexclude\x18\x02 \x03(\tR\aexclude\x12\x1f\n" +
+	"\vvalues_only\x18\x03 \x01(\bR\n" +
+	"valuesOnly\"\xf3\x01\n" +
 	"\x10DiscoverResponse\x12,\n" +
 	"\x06tables\x18\x01 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x125\n" +
 	"\x05steps\x18\x02 \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12@\n" +

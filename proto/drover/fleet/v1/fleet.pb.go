@@ -2606,6 +2606,7 @@ type Event struct {
 	//	*Event_SchemaStep
 	//	*Event_StreamStarted
 	//	*Event_Waiting
+	//	*Event_SchemaSteps
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2714,6 +2715,15 @@ func (x *Event) GetWaiting() string {
 	return ""
 }
 
+func (x *Event) GetSchemaSteps() *SchemaResult {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SchemaSteps); ok {
+			return x.SchemaSteps
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -2742,6 +2752,11 @@ type Event_Waiting struct {
 	Waiting string `protobuf:"bytes,14,opt,name=waiting,proto3,oneof"`
 }
 
+type Event_SchemaSteps struct {
+	// Schema steps that were done since the last such event.
+	SchemaSteps *SchemaResult `protobuf:"bytes,15,opt,name=schema_steps,json=schemaSteps,proto3,oneof"`
+}
+
 func (*Event_Snapshot) isEvent_Kind() {}
 
 func (*Event_Chunks) isEvent_Kind() {}
@@ -2751,6 +2766,8 @@ func (*Event_SchemaStep) isEvent_Kind() {}
 func (*Event_StreamStarted) isEvent_Kind() {}
 
 func (*Event_Waiting) isEvent_Kind() {}
+
+func (*Event_SchemaSteps) isEvent_Kind() {}
 
 type StreamStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3302,7 +3319,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\fSchemaResult\x12>\n" +
 	"\x05steps\x18\x01 \x03(\v2(.drover.connector.v1.ApplySchemaResponseR\x05steps\"*\n" +
 	"\fStreamResult\x12\x1a\n" +
-	"\bposition\x18\x01 \x01(\fR\bposition\"\x8e\x03\n" +
+	"\bposition\x18\x01 \x01(\fR\bposition\"\xd2\x03\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\x04R\x04task\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3313,7 +3330,8 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\vschema_step\x18\f \x01(\v2(.drover.connector.v1.ApplySchemaResponseH\x00R\n" +
 	"schemaStep\x12G\n" +
 	"\x0estream_started\x18\r \x01(\v2\x1e.drover.fleet.v1.StreamStartedH\x00R\rstreamStarted\x12\x1a\n" +
-	"\awaiting\x18\x0e \x01(\tH\x00R\awaitingB\x06\n" +
+	"\awaiting\x18\x0e \x01(\tH\x00R\awaiting\x12B\n" +
+	"\fschema_steps\x18\x0f \x01(\v2\x1d.drover.fleet.v1.SchemaResultH\x00R\vschemaStepsB\x06\n" +
 	"\x04kind\"+\n" +
 	"\rStreamStarted\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\"?\n" +
@@ -3518,15 +3536,16 @@ var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	61, // 72: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
 	66, // 73: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
 	31, // 74: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
-	33, // 75: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
-	34, // 76: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
-	1,  // 77: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
-	2,  // 78: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
-	78, // [78:79] is the sub-list for method output_type
-	77, // [77:78] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	28, // 75: drover.fleet.v1.Event.schema_steps:type_name -> drover.fleet.v1.SchemaResult
+	33, // 76: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
+	34, // 77: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
+	1,  // 78: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
+	2,  // 79: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
+	79, // [79:80] is the sub-list for method output_type
+	78, // [78:79] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_drover_fleet_v1_fleet_proto_init() }
@@ -3594,6 +3613,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Event_SchemaStep)(nil),
 		(*Event_StreamStarted)(nil),
 		(*Event_Waiting)(nil),
+		(*Event_SchemaSteps)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
