@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	defaultBudget = 32 << 20
+	defaultBudget = 16 << 20
 	defaultGrace  = 10 * time.Second
 	// idleEvery bounds how often a token is written for the position alone.
 	idleEvery = time.Second
@@ -37,7 +37,7 @@ type Task struct {
 	Source   sdk.Source
 	Sink     sdk.Sink
 	Work     *fleetv1.StreamTask
-	// Budget bounds the bytes held back by the gate; 0: 32 MiB. A single round may exceed it.
+	// Budget bounds the bytes held back by the gate; 0: 16 MiB. A single round may exceed it.
 	Budget int64
 	// Grace is how long the sink may take to finish its round when the stream stops; 0: 10 s.
 	Grace time.Duration

@@ -38,6 +38,7 @@ type applier struct {
 	layouts layouts
 	respond func(*connectorv1.ApplyResponse) error
 
+	// items has no buffer: one round is executed while the next one is read and planned, and no third is held.
 	items   chan item
 	rereads chan *rereadAnswer
 	waiting []item // taken from items while a reread was awaited
@@ -85,7 +86,7 @@ func (s *Sink) Apply(ctx context.Context, next func() (*sdk.Frame, error), respo
 	a := &applier{
 		sink: s, open: open, respond: respond, planner: apply.NewPlanner(open.Tables), covers: apply.NewCovers(),
 		layouts: layouts{all: map[layoutKey]*applyTable{}},
-		items:   make(chan item, 1), rereads: make(chan *rereadAnswer),
+		items:   make(chan item), rereads: make(chan *rereadAnswer),
 	}
 	if err := a.begin(ctx, conn); err != nil {
 		return mapError(err, "target › stream of "+open.Pipeline)

@@ -94,6 +94,14 @@ func (a *applyTable) insertSQL() string {
 		strings.Join(values, ", ") + " FROM " + a.source(a.allColumns(), false)
 }
 
+func (a *applyTable) copySQL() string {
+	var names []string
+	for _, c := range a.columns {
+		names = append(names, ident(c.name))
+	}
+	return "COPY " + targetName(a.table) + " (" + strings.Join(names, ", ") + ") FROM STDIN (FORMAT binary)"
+}
+
 // fetchSQL reads whole rows by key. Values come in the form in which the source sends them.
 func (a *applyTable) fetchSQL() string {
 	var values []string

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -12,6 +13,10 @@ import (
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk/apply"
 )
+
+// statementRows bounds what one statement is given: its parameters exist up to three times, here, in the driver and at the
+// server.
+const statementRows = 8192
 
 var _ apply.Target = (*applySession)(nil)
 
@@ -85,10 +90,12 @@ func (s *applySession) Delete(_ context.Context, e *apply.Effect) error {
 		return s.deleteRows(t, e)
 	}
 	keys := t.keyColumns()
-	if err := s.refParams(t, e, keys, e.Deletes); err != nil {
-		return err
+	for part := range slices.Chunk(e.Deletes, statementRows) {
+		if err := s.refParams(t, e, keys, part); err != nil {
+			return err
+		}
+		s.exec(sentSafe, tableWhere(e.Table), t.statement("delete", t.deleteSQL), t.arrayOIDs(keys), s.params)
 	}
-	s.exec(sentSafe, tableWhere(e.Table), t.statement("delete", t.deleteSQL), t.arrayOIDs(keys), s.params)
 	return nil
 }
 
@@ -98,12 +105,15 @@ func (s *applySession) Update(_ context.Context, e *apply.Effect, g *apply.Group
 	if err != nil {
 		return err
 	}
-	if err := s.imageParams(t, e, g.Columns, g.Images); err != nil {
-		return err
-	}
-	s.params = append(s.params, int8Param(int64(len(g.Images))))
 	sql := t.statement("update"+shape(g.Columns), func() string { return t.updateSQL(g.Columns) })
-	s.exec(sentChange, tableWhere(e.Table), sql, t.arrayOIDs(g.Columns, oidInt8), s.params)
+	oids := t.arrayOIDs(g.Columns, oidInt8)
+	for part := range slices.Chunk(g.Images, statementRows) {
+		if err := s.imageParams(t, e, g.Columns, part); err != nil {
+			return err
+		}
+		s.params = append(s.params, int8Param(int64(len(part))))
+		s.exec(sentChange, tableWhere(e.Table), sql, oids, s.params)
+	}
 	return nil
 }
 
@@ -116,7 +126,7 @@ func shape(cols []int) string {
 }
 
 // Insert adds rows. A row that is there already makes the round run in the safe form.
-func (s *applySession) Insert(_ context.Context, e *apply.Effect) error {
+func (s *applySession) Insert(ctx context.Context, e *apply.Effect) error {
 	t, err := s.table(e)
 	if err != nil {
 		return err
@@ -131,11 +141,16 @@ func (s *applySession) Insert(_ context.Context, e *apply.Effect) error {
 		}
 		return nil
 	}
-	all := t.allColumns()
-	if err := s.imageParams(t, e, all, e.Inserts); err != nil {
-		return err
+	if len(e.Inserts) >= copyRows && t.copyable() {
+		return s.copyInserts(ctx, t, e, kind)
 	}
-	s.exec(kind, tableWhere(e.Table), t.statement("insert", t.insertSQL), t.arrayOIDs(all), s.params)
+	all := t.allColumns()
+	for part := range slices.Chunk(e.Inserts, statementRows) {
+		if err := s.imageParams(t, e, all, part); err != nil {
+			return err
+		}
+		s.exec(kind, tableWhere(e.Table), t.statement("insert", t.insertSQL), t.arrayOIDs(all), s.params)
+	}
 	return nil
 }
 

@@ -51,14 +51,16 @@ func (s *Source) Reread(ctx context.Context, req *connectorv1.RereadRequest, emi
 			return mapError(err, where)
 		}
 	}
-	h := &rowv1.Reread{Table: req.GetTable().GetIndex(), SchemaVersion: req.GetSchemaVersion(), Keys: r.keys, Coverage: coverage}
-	var payload []byte
-	if r.table.rows > 0 {
-		if payload, err = r.table.batch(); err != nil {
-			return diag.Internal.New(where, err, "")
-		}
+	h := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: &rowv1.Reread{Table: req.GetTable().GetIndex(),
+		SchemaVersion: req.GetSchemaVersion(), Keys: r.keys, Coverage: coverage}}}
+	if r.table.rows == 0 {
+		return emit(sdk.NewFrame(h, nil))
 	}
-	return emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: h}}, payload))
+	payload, err := r.table.batch()
+	if err != nil {
+		return diag.Internal.New(where, err, "")
+	}
+	return emit(sdk.NewPooledFrame(h, payload))
 }
 
 // keysAsked decodes the batch of a request.

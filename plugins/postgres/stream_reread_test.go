@@ -41,7 +41,7 @@ func TestRereadAnswersInTheRoundsOwnLayout(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer dec.Release()
-			rec, err := dec.Decode(msg)
+			rec, err := dec.Decode(msg.ReadOnlyData())
 			if err != nil {
 				t.Fatal(err)
 			}

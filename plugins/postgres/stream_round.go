@@ -12,10 +12,10 @@ const (
 	// when it is behind.
 	roundBytes   = 4 << 20
 	roundRows    = 20_000
-	backlogBytes = 16 << 20
-	backlogRows  = 100_000
+	backlogBytes = 8 << 20
+	backlogRows  = 64_000
 	// pieceBytes bounds what is held of a transaction that is larger than a round.
-	pieceBytes = 8 << 20
+	pieceBytes = 4 << 20
 	// roundAge bounds how long a change waits while an earlier round is under way.
 	roundAge = 20 * time.Millisecond
 	// behindAge bounds it while the stream is behind and the server pauses.
@@ -23,7 +23,7 @@ const (
 	// roundLate bounds it when changes never stop.
 	roundLate = 100 * time.Millisecond
 	// heldBytes is what the tables' buffers may keep between rounds.
-	heldBytes = 48 << 20
+	heldBytes = 24 << 20
 	// rowBytes is counted for a row besides its values.
 	rowBytes = 48
 )
@@ -131,7 +131,7 @@ func (r *round) batches() error {
 		if err != nil {
 			return mapError(err, streamWhere(st.t))
 		}
-		if err := r.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_RoundBatch{RoundBatch: h}}, payload); err != nil {
+		if err := r.emit(sdk.NewPooledFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_RoundBatch{RoundBatch: h}}, payload)); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/mem"
 
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
@@ -251,7 +252,7 @@ func appendInjective(dst []byte, v *wireValue) []byte {
 }
 
 // batch encodes the rows and empties the table.
-func (st *streamTable) batch() ([]byte, error) {
+func (st *streamTable) batch() (mem.Buffer, error) {
 	n := st.rows
 	cols := make([]arrow.Array, 0, sdk.RoundColumns+len(st.t.GetColumns()))
 	cols = append(cols, fixedArray(arrow.PrimitiveTypes.Uint8, n, st.op, nil, 0),
@@ -269,7 +270,7 @@ func (st *streamTable) batch() ([]byte, error) {
 		c.Release()
 	}
 	defer rec.Release()
-	msg, err := st.enc.Batch(rec)
+	msg, err := st.enc.PooledBatch(rec, sdk.Buffers)
 	st.reset()
 	return msg, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/mem"
 )
 
 // continuation precedes the metadata length of every encapsulated message.
@@ -47,19 +48,42 @@ func (e *Encoder) SchemaMessage() []byte { return e.message }
 // Batch returns one record batch message. The bytes are the caller's and hold nothing of rec, so
 // the memory of rec may be used again at once.
 func (e *Encoder) Batch(rec arrow.RecordBatch) ([]byte, error) {
+	out := bytes.NewBuffer(make([]byte, 0, estimate(rec)))
+	if err := e.write(out, rec); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// PooledBatch is Batch in memory of a pool.
+func (e *Encoder) PooledBatch(rec arrow.RecordBatch, pool mem.BufferPool) (mem.Buffer, error) {
+	mine := pool.Get(estimate(rec))
+	out := bytes.NewBuffer((*mine)[:0])
+	if err := e.write(out, rec); err != nil {
+		pool.Put(mine)
+		return nil, err
+	}
+	if whole := out.Bytes(); len(whole) <= cap(*mine) {
+		*mine = whole
+		return mem.NewBuffer(mine, pool), nil
+	}
+	pool.Put(mine) // the estimate was too low: the buffer has grown out of it
+	return mem.SliceBuffer(out.Bytes()), nil
+}
+
+func (e *Encoder) write(out *bytes.Buffer, rec arrow.RecordBatch) error {
 	if rec.NumCols() != int64(e.schema.NumFields()) {
-		return nil, fmt.Errorf("arrowio: batch has %d columns, schema %d", rec.NumCols(), e.schema.NumFields())
+		return fmt.Errorf("arrowio: batch has %d columns, schema %d", rec.NumCols(), e.schema.NumFields())
 	}
 	p, err := ipc.GetRecordBatchPayload(rec)
 	if err != nil {
-		return nil, fmt.Errorf("arrowio: batch: %w", err)
+		return fmt.Errorf("arrowio: batch: %w", err)
 	}
 	defer p.Release()
-	out := bytes.NewBuffer(make([]byte, 0, estimate(rec)))
 	if _, err := p.WritePayload(out); err != nil {
-		return nil, fmt.Errorf("arrowio: batch: %w", err)
+		return fmt.Errorf("arrowio: batch: %w", err)
 	}
-	return out.Bytes(), nil
+	return nil
 }
 
 // estimate is an upper bound of the message's size in almost all cases: growing a buffer copies it.
