@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -30,7 +31,8 @@ type Config struct {
 	// Coordinator is host:port or unix:PATH; TLS is needed off this machine.
 	Coordinator string
 	TLS         *tls.Config
-	// ReadCredits and WriteCredits are how many load tasks run at the same time; 0: 4.
+	// ReadCredits and WriteCredits are how many load tasks run at the same time; 0: one for each core, at least 2 and
+	// at most 8: more of them fight for the target's log and for the end of its files, and one leaves it idle at commits.
 	ReadCredits, WriteCredits int
 	// NoSource and NoSink keep work of one side from this agent.
 	NoSource, NoSink bool
@@ -55,16 +57,18 @@ type Config struct {
 }
 
 const (
-	defaultCredits = 4
-	defaultGrace   = 15 * time.Second
-	flushTime      = 2 * time.Second
+	defaultGrace = 15 * time.Second
+	flushTime    = 2 * time.Second
 )
+
+func defaultCredits() int { return max(2, min(runtime.NumCPU(), 8)) }
 
 // Agent runs tasks. Make it with New, then Run it.
 type Agent struct {
 	cfg     Config
 	log     *slog.Logger
 	host    *host.Host
+	arenas  arenas
 	session *session.Session
 	server  *apply.Server // nil: no transfer listener
 	tasks   *stop.Group
@@ -84,10 +88,10 @@ func New(cfg Config) (*Agent, error) {
 		cfg.Log = slog.Default()
 	}
 	if cfg.ReadCredits <= 0 {
-		cfg.ReadCredits = defaultCredits
+		cfg.ReadCredits = defaultCredits()
 	}
 	if cfg.WriteCredits <= 0 {
-		cfg.WriteCredits = defaultCredits
+		cfg.WriteCredits = defaultCredits()
 	}
 	if cfg.TransferTLS == nil {
 		cfg.TransferTLS = cfg.TLS
@@ -162,7 +166,7 @@ func quiet(err error) error {
 }
 
 func (a *Agent) closeAll() error {
-	errs := []error{a.host.Close(), a.meter.close()} // first: it ends calls that still wait
+	errs := []error{a.host.Close(), a.arenas.close(), a.meter.close()} // the host first: it ends calls that still wait
 	a.mu.Lock()
 	conns := a.conns
 	a.conns = map[string]*transfer.Conn{}

@@ -13,6 +13,7 @@ import (
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/stop"
 	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/plugins/sdk/arena"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
@@ -229,8 +230,13 @@ func (a *Agent) load(ctx context.Context, r *running, work *fleetv1.LoadTask) (*
 	}
 	defer source.Close()
 	defer sink.Close()
-	done, err := snapshot.Run(ctx, snapshot.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Work: work,
+	var shared *arena.Owner
+	if _, local := sink.(*host.Handle); local {
+		shared = a.arenas.take()
+	}
+	done, err := snapshot.Run(ctx, snapshot.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Work: work, Arena: path(shared),
 		Moved: func(rows, bytes int64) { r.rows.Add(rows); r.bytes.Add(bytes) }}, source, sink)
+	a.arenas.give(shared, err == nil && !done.AlreadyWritten, err)
 	if err != nil {
 		return nil, err
 	}

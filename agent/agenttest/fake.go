@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/droverdb/drover/internal/diag"
+	"google.golang.org/grpc/mem"
+
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -132,8 +134,9 @@ func (s *Source) OpenSnapshot(ctx context.Context, _ *connectorv1.OpenSnapshotRe
 	return ctx.Err()
 }
 
-// ReadChunks emits frames of made-up bytes for every chunk.
-func (s *Source) ReadChunks(_ context.Context, req *connectorv1.ReadChunksRequest, emit func(*sdk.Frame) error) error {
+// ReadChunks emits frames of made-up bytes for every chunk, each frame with other ones.
+func (s *Source) ReadChunks(ctx context.Context, req *connectorv1.ReadChunksRequest, emit func(*sdk.Frame) error) error {
+	pool := sdk.Payloads(ctx, mem.DefaultBufferPool())
 	payload := bytes.Repeat([]byte("drover!\n"), s.number("size", 64<<10)/8)
 	for _, c := range req.Chunks {
 		err := emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkBegin{ChunkBegin: &rowv1.ChunkBegin{Chunk: c.Id, Lane: "fake"}}}, nil))
@@ -145,9 +148,12 @@ func (s *Source) ReadChunks(_ context.Context, req *connectorv1.ReadChunksReques
 			if s.req.Options["die"] != "" && i == 3 {
 				os.Exit(7)
 			}
-			s.note(result, len(payload), func() []byte { return payload })
+			buf := pool.Get(len(payload))
+			copy(*buf, payload)
+			binary.BigEndian.PutUint32(*buf, uint32(i))
+			s.note(result, len(payload), func() []byte { return *buf })
 			header := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkData{ChunkData: &rowv1.ChunkData{Chunk: c.Id}}}
-			if err := emit(sdk.NewFrame(header, payload)); err != nil {
+			if err := emit(&sdk.Frame{Header: header, Payload: mem.BufferSlice{mem.NewBuffer(buf, pool)}}); err != nil {
 				return err
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/droverdb/drover/agent/snapshot"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/plugins/sdk/arena"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
@@ -143,6 +144,49 @@ func TestFrames_RoundTripWithSums(t *testing.T) {
 	}
 	if len(r.Results) != 3 || r.Results[2].Rows != 20 || r.Results[2].Bytes != 20*64<<10 {
 		t.Fatalf("%v", r)
+	}
+}
+
+// watched counts the payload bytes that pass in frames.
+type watched struct {
+	snapshot.Reader
+	bytes int
+}
+
+func (w *watched) ReadChunks(ctx context.Context, req *connectorv1.ReadChunksRequest, emit func(*sdk.Frame) error) error {
+	return w.Reader.ReadChunks(ctx, req, func(f *sdk.Frame) error {
+		w.bytes += f.Payload.Len()
+		return emit(f)
+	})
+}
+
+// The sink compares the digest of what it finds in shared memory with what the source put there.
+func TestFrames_PassThroughSharedMemory(t *testing.T) {
+	h := newHost(t)
+	from, to := open(t, h, agenttest.Endpoint(source, "p", "frames=50")), open(t, h, agenttest.Endpoint(sink, "p"))
+	shared, err := arena.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	var moved int64
+	for range 2 { // a second load finds all slots free again
+		w := &watched{Reader: from}
+		r, err := snapshot.Run(t.Context(), snapshot.Task{Pipeline: "p", Work: load(2), Arena: shared.Path(),
+			Moved: func(_, bytes int64) { moved += bytes }}, w, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.bytes != 0 || r.Results[1].Rows != 50 {
+			t.Errorf("%d bytes passed in frames, %v", w.bytes, r)
+		}
+	}
+	if moved != 2*2*50*64<<10 {
+		t.Errorf("%d bytes were counted", moved)
+	}
+	_, err = snapshot.Run(t.Context(), snapshot.Task{Pipeline: "p", Work: load(1), Arena: "/nowhere"}, from, to)
+	if code(err) != diag.NoSharedMemory.ID {
+		t.Errorf("memory that cannot be opened: %v", err)
 	}
 }
 

@@ -39,6 +39,8 @@ type Task struct {
 	Work     *fleetv1.LoadTask
 	// Budget bounds the bytes between reader and writer; 0: 16 MiB.
 	Budget int
+	// Arena names memory that both connectors share; empty: payloads pass through the pipe.
+	Arena string
 	// Moved is told what passes, in any number of steps; may be nil.
 	Moved func(rows, bytes int64)
 }
@@ -94,7 +96,7 @@ func (l *load) move(ctx context.Context, source Reader, sink Writer) (resp *conn
 	go func() {
 		defer close(done)
 		readErr = source.ReadChunks(inner, &connectorv1.ReadChunksRequest{
-			Chunks: l.Work.Chunks, Tables: l.Work.Tables, Floor: l.Work.Floor, Snapshot: l.Work.Snapshot,
+			Chunks: l.Work.Chunks, Tables: l.Work.Tables, Floor: l.Work.Floor, Snapshot: l.Work.Snapshot, Arena: l.Arena,
 		}, func(f *sdk.Frame) error { return l.emit(inner, f) })
 		if readErr == nil {
 			l.pipe.close(io.EOF)
@@ -120,7 +122,7 @@ func (l *load) next(ctx context.Context) func() (*sdk.Frame, error) {
 			opened = true
 			return sdk.NewFrame(&rowv1.FrameHeader{
 				Kind: &rowv1.FrameHeader_WriteOpen{WriteOpen: &rowv1.WriteOpen{
-					Pipeline: l.Pipeline, Epoch: l.Epoch, Chunks: l.Work.Chunks, Tables: l.Work.Tables}},
+					Pipeline: l.Pipeline, Epoch: l.Epoch, Chunks: l.Work.Chunks, Tables: l.Work.Tables, Arena: l.Arena}},
 				Traceparent: telemetry.Inject(ctx),
 			}, nil), nil
 		}
@@ -130,7 +132,7 @@ func (l *load) next(ctx context.Context) func() (*sdk.Frame, error) {
 
 // emit notes what the source says of a chunk and passes the frame on.
 func (l *load) emit(ctx context.Context, f *sdk.Frame) error {
-	rows, size := int64(0), int64(f.Payload.Len())
+	rows, size := int64(0), int64(f.Moves())
 	if end := f.Header.GetChunkEnd(); end != nil {
 		l.mu.Lock()
 		l.read[end.GetResult().GetChunk()] = end.Result

@@ -9,11 +9,12 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
 )
 
 const (
 	// payloadSize is what one chunk_data frame carries at most.
-	payloadSize = 1 << 20
+	payloadSize = sdk.PayloadBytes
 	// smallPayload and less is copied out of the buffer, so that many small tables do not hold a buffer each.
 	smallPayload = payloadSize / 4
 )
@@ -55,10 +56,11 @@ type copyOut struct {
 	bytes   int64
 	sum     rowSum
 	digest  xxh3.Hasher
-	buf     *[]byte // from payloadPool, or nil
-	n       int     // bytes of buf in use
-	started bool    // the binary header is behind us
-	ended   bool    // the binary trailer is behind us
+	pool    mem.BufferPool // of buf; not needed without emit
+	buf     *[]byte        // or nil
+	n       int            // bytes of buf in use
+	started bool           // the binary header is behind us
+	ended   bool           // the binary trailer is behind us
 	long    *xxh3.Hasher
 	whole   []byte // a long row on its way to decode
 }
@@ -149,7 +151,7 @@ func (o *copyOut) put(b []byte) error {
 	}
 	for {
 		if o.buf == nil {
-			o.buf, o.n = payloadPool.Get(payloadSize), 0
+			o.buf, o.n = o.pool.Get(payloadSize), 0
 		}
 		n := copy((*o.buf)[o.n:], b)
 		o.n += n
@@ -173,7 +175,7 @@ func (o *copyOut) flush() error {
 		return o.send(mem.SliceBuffer(bytes.Clone(b)))
 	}
 	*o.buf = b
-	out := mem.NewBuffer(o.buf, payloadPool)
+	out := mem.NewBuffer(o.buf, o.pool)
 	o.buf = nil
 	return o.send(out)
 }
@@ -205,7 +207,7 @@ func (o *copyOut) finish(told int64) error {
 // close gives the buffer back; after finish or an error.
 func (o *copyOut) close() {
 	if o.buf != nil {
-		payloadPool.Put(o.buf)
+		o.pool.Put(o.buf)
 		o.buf, o.n = nil, 0
 	}
 }

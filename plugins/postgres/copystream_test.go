@@ -19,7 +19,7 @@ import (
 )
 
 func feed(parts ...[]byte) (*copyOut, error) {
-	o := &copyOut{binary: true, emit: func(b mem.Buffer) error { b.Free(); return nil }}
+	o := &copyOut{binary: true, pool: payloadPool, emit: func(b mem.Buffer) error { b.Free(); return nil }}
 	defer o.close()
 	for _, p := range parts {
 		if err := o.row(p); err != nil {
@@ -172,7 +172,7 @@ func BenchmarkCopyStream(b *testing.B) {
 				if !gathering {
 					s.in.raw = nil
 				}
-				out := &copyOut{binary: true, emit: func(p mem.Buffer) error { p.Free(); return nil }}
+				out := &copyOut{binary: true, pool: payloadPool, emit: func(p mem.Buffer) error { p.Free(); return nil }}
 				if err := s.run(b.Context(), "COPY public.accounts TO STDOUT (FORMAT binary)", func(int) (*copyOut, error) { return out, nil }, func(int) error { return nil }); err != nil {
 					b.Fatal(err)
 				}

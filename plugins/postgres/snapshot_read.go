@@ -71,7 +71,7 @@ func (s *Source) readChunks(ctx context.Context, cancel context.CancelCauseFunc,
 		}
 		sql.WriteString(one + "; ")
 	}
-	r := chunkReader{chunks: req.Chunks, tables: tables, coverage: coverage, emit: emit}
+	r := chunkReader{pool: sdk.Payloads(ctx, payloadPool), chunks: req.Chunks, tables: tables, coverage: coverage, emit: emit}
 	defer r.close()
 	if err := newCopyStream(conn.PgConn()).run(ctx, sql.String(), r.begin, r.end); err != nil {
 		return err
@@ -105,6 +105,7 @@ func importSQL(snapshot string) string {
 
 // chunkReader turns the COPYs of one query into the frames of its chunks.
 type chunkReader struct {
+	pool     mem.BufferPool
 	chunks   []*rowv1.Chunk
 	tables   map[uint32]*rowv1.Table
 	coverage *rowv1.Coverage
@@ -116,7 +117,7 @@ type chunkReader struct {
 func (r *chunkReader) begin(n int) (*copyOut, error) {
 	c := r.chunks[n]
 	t := r.tables[c.Table]
-	out := &copyOut{binary: !textLane(t), emit: func(b mem.Buffer) error {
+	out := &copyOut{binary: !textLane(t), pool: r.pool, emit: func(b mem.Buffer) error {
 		h := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkData{ChunkData: &rowv1.ChunkData{Chunk: c.Id}}}
 		return r.emit(&sdk.Frame{Header: h, Payload: mem.BufferSlice{b}})
 	}}

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// maxCopyData bounds one CopyData message: large enough to make the header and the system call cheap, small
-// enough that the server does not have to hold megabytes per session.
-const maxCopyData = 1 << 20
+// maxCopyData bounds one CopyData message. The server reads a message whole before it looks at it: what fits its
+// second level cache is parsed much faster than a megabyte, and headers are cheap because one writev carries many.
+const maxCopyData = 64 << 10
 
 // copyIn is one COPY … FROM STDIN. Payload goes from the frame's buffers to the socket in one writev, without
 // passing through the driver's buffers; a goroutine reads the server's answer meanwhile, so that neither side
@@ -27,7 +27,7 @@ type copyIn struct {
 	tag    pgconn.CommandTag
 	err    error
 	bufs   net.Buffers
-	head   [5]byte
+	heads  [][5]byte
 }
 
 // beginCopy sends the statement and returns once the server is ready for data.
@@ -85,39 +85,44 @@ var errCopyFailed = errors.New("the server ended COPY")
 
 // write sends the buffers; they may be freed when it returns.
 func (c *copyIn) write(payload mem.BufferSlice) error {
-	for at := 0; at < len(payload); {
-		n, size := at, 0
-		for n < len(payload) && (n == at || size+payload[n].Len() <= maxCopyData) {
-			size += payload[n].Len()
-			n++
-		}
-		if c.failed.Load() {
-			return errCopyFailed
-		}
-		c.bufs = append(c.bufs[:0], c.header('d', size))
-		for _, b := range payload[at:n] {
-			c.bufs = append(c.bufs, b.ReadOnlyData())
-		}
-		bufs := c.bufs // WriteTo eats the slice
-		if _, err := bufs.WriteTo(c.pg.Conn()); err != nil {
-			return err
-		}
-		at = n
+	if c.failed.Load() {
+		return errCopyFailed
 	}
-	return nil
+	c.bufs, c.heads = c.bufs[:0], c.heads[:0]
+	for _, b := range payload {
+		for d := b.ReadOnlyData(); len(d) > 0; {
+			n := min(len(d), maxCopyData)
+			c.heads = append(c.heads, messageHead('d', n))
+			c.bufs = append(c.bufs, nil, d[:n])
+			d = d[n:]
+		}
+	}
+	for i := range c.heads { // not before: heads moves while it grows
+		c.bufs[2*i] = c.heads[i][:]
+	}
+	bufs := c.bufs // WriteTo eats the slice
+	_, err := bufs.WriteTo(c.pg.Conn())
+	return err
 }
 
 func (c *copyIn) writeBytes(b []byte) error { return c.write(mem.BufferSlice{mem.SliceBuffer(b)}) }
 
-func (c *copyIn) header(kind byte, size int) []byte {
-	c.head[0] = kind
-	binary.BigEndian.PutUint32(c.head[1:], uint32(size+4))
-	return c.head[:]
+func messageHead(kind byte, size int) (h [5]byte) {
+	h[0] = kind
+	binary.BigEndian.PutUint32(h[1:], uint32(size+4))
+	return h
+}
+
+// send sends a message without a writev.
+func (c *copyIn) send(kind byte, body []byte) error {
+	h := messageHead(kind, len(body))
+	_, err := c.pg.Conn().Write(append(h[:], body...))
+	return err
 }
 
 // finish ends COPY and returns how many rows the server stored.
 func (c *copyIn) finish() (int64, error) {
-	_, werr := c.pg.Conn().Write(c.header('c', 0))
+	werr := c.send('c', nil)
 	<-c.done
 	if c.err != nil {
 		return 0, c.err
@@ -128,11 +133,10 @@ func (c *copyIn) finish() (int64, error) {
 // abort ends COPY without storing anything and returns what the server says was wrong, or cause.
 func (c *copyIn) abort(cause error) error {
 	if !c.failed.Load() {
-		reason := []byte("the sender stopped\x00")
-		_, _ = c.pg.Conn().Write(append(append([]byte(nil), c.header('f', len(reason))...), reason...))
+		_ = c.send('f', []byte("the sender stopped\x00"))
 	} else {
 		// A failed COPY still reads until it is told that nothing more comes.
-		_, _ = c.pg.Conn().Write(c.header('c', 0))
+		_ = c.send('c', nil)
 	}
 	refused := c.failed.Load()
 	<-c.done

@@ -11,7 +11,8 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
-// ReadChunks emits the frames of the chunks; their payload is what the socket delivered, uncopied.
+// ReadChunks emits the frames of the chunks; their payload is what the socket delivered, uncopied, or lies in the
+// arena of the request.
 func (c *Client) ReadChunks(ctx context.Context, req *connectorv1.ReadChunksRequest, emit func(*Frame) error) error {
 	return c.read(ctx, emit, func(ctx context.Context, r connectorv1.RowsServiceClient) (grpc.ServerStreamingClient[rowv1.Frame], error) {
 		return r.ReadChunks(ctx, req)

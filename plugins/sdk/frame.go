@@ -53,5 +53,8 @@ func (f *Frame) Bytes() []byte {
 	return whole.ReadOnlyData()
 }
 
+// Moves is how many bytes of payload the frame stands for, wherever they lie.
+func (f *Frame) Moves() int { return f.Payload.Len() + int(f.Header.GetShared().GetBytes()) }
+
 // Size is what the frame costs in memory, in bytes: what credits and budgets count.
 func (f *Frame) Size() int { return f.Payload.Len() + proto.Size(f.Header) + 64 }

@@ -42,7 +42,9 @@ func (r *rows) ReadChunks(req *connectorv1.ReadChunksRequest, to grpc.ServerStre
 	if err != nil {
 		return wire.Status(err)
 	}
-	return wire.Status(s.ReadChunks(to.Context(), req, sender(to)))
+	ctx, emit, end := lend(to.Context(), req.Arena, sender(to))
+	defer end()
+	return wire.Status(s.ReadChunks(ctx, req, emit))
 }
 
 func (r *rows) Reread(req *connectorv1.RereadRequest, to grpc.ServerStreamingServer[rowv1.Frame]) error {
@@ -95,7 +97,9 @@ func (r *rows) WriteChunks(from grpc.ClientStreamingServer[rowv1.Frame, connecto
 	if err != nil {
 		return wire.Status(err)
 	}
-	next, end := tracedWrite(from.Context(), receiver(from))
+	next, giveBack := borrow(receiver(from))
+	defer giveBack()
+	next, end := tracedWrite(from.Context(), next)
 	defer end()
 	resp, err := s.WriteChunks(from.Context(), next)
 	if err != nil {

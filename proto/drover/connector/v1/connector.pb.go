@@ -1517,7 +1517,9 @@ type ReadChunksRequest struct {
 	Tables []*v1.Table `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
 	Floor  *v1.Floor   `protobuf:"bytes,3,opt,name=floor,proto3" json:"floor,omitempty"`
 	// Name of a snapshot held by OpenSnapshot; empty: take an own one at or after the floor.
-	Snapshot      string `protobuf:"bytes,4,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Snapshot string `protobuf:"bytes,4,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Memory that source and sink share (plugins/sdk/arena); empty: payloads travel in the frames.
+	Arena         string `protobuf:"bytes,5,opt,name=arena,proto3" json:"arena,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1576,6 +1578,13 @@ func (x *ReadChunksRequest) GetFloor() *v1.Floor {
 func (x *ReadChunksRequest) GetSnapshot() string {
 	if x != nil {
 		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *ReadChunksRequest) GetArena() string {
+	if x != nil {
+		return x.Arena
 	}
 	return ""
 }
@@ -2798,12 +2807,13 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x05floor\x18\x02 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\"g\n" +
 	"\x14OpenSnapshotResponse\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x123\n" +
-	"\bcoverage\x18\x02 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\"\xb7\x01\n" +
+	"\bcoverage\x18\x02 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\"\xcd\x01\n" +
 	"\x11ReadChunksRequest\x12,\n" +
 	"\x06chunks\x18\x01 \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\x12,\n" +
 	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12*\n" +
 	"\x05floor\x18\x03 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x12\x1a\n" +
-	"\bsnapshot\x18\x04 \x01(\tR\bsnapshot\"\xa2\x01\n" +
+	"\bsnapshot\x18\x04 \x01(\tR\bsnapshot\x12\x14\n" +
+	"\x05arena\x18\x05 \x01(\tR\x05arena\"\xa2\x01\n" +
 	"\rRereadRequest\x12*\n" +
 	"\x05table\x18\x01 \x01(\v2\x14.drover.row.v1.TableR\x05table\x12%\n" +
 	"\x0eschema_version\x18\x02 \x01(\rR\rschemaVersion\x12\x12\n" +

@@ -801,8 +801,10 @@ type FrameHeader struct {
 	//	*FrameHeader_Reread
 	//	*FrameHeader_WriteOpen
 	//	*FrameHeader_ApplyOpen
-	Kind          isFrameHeader_Kind `protobuf_oneof:"kind"`
-	Traceparent   string             `protobuf:"bytes,15,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Kind isFrameHeader_Kind `protobuf_oneof:"kind"`
+	// The payload lies in shared memory instead of in the frame.
+	Shared        *SharedPayload `protobuf:"bytes,14,opt,name=shared,proto3" json:"shared,omitempty"`
+	Traceparent   string         `protobuf:"bytes,15,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -943,6 +945,13 @@ func (x *FrameHeader) GetApplyOpen() *ApplyOpen {
 	return nil
 }
 
+func (x *FrameHeader) GetShared() *SharedPayload {
+	if x != nil {
+		return x.Shared
+	}
+	return nil
+}
+
 func (x *FrameHeader) GetTraceparent() string {
 	if x != nil {
 		return x.Traceparent
@@ -1020,21 +1029,76 @@ func (*FrameHeader_WriteOpen) isFrameHeader_Kind() {}
 
 func (*FrameHeader_ApplyOpen) isFrameHeader_Kind() {}
 
+// SharedPayload is a payload in a slot of the arena that ReadChunksRequest and WriteOpen name. The sink frees the slot.
+type SharedPayload struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Bytes         uint32                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedPayload) Reset() {
+	*x = SharedPayload{}
+	mi := &file_drover_row_v1_row_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedPayload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedPayload) ProtoMessage() {}
+
+func (x *SharedPayload) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_row_v1_row_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedPayload.ProtoReflect.Descriptor instead.
+func (*SharedPayload) Descriptor() ([]byte, []int) {
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SharedPayload) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *SharedPayload) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // WriteOpen is the first frame of a WriteChunks stream.
 type WriteOpen struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
 	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The chunks that follow, written in one target transaction.
-	Chunks        []*Chunk `protobuf:"bytes,3,rep,name=chunks,proto3" json:"chunks,omitempty"`
-	Tables        []*Table `protobuf:"bytes,4,rep,name=tables,proto3" json:"tables,omitempty"`
+	Chunks []*Chunk `protobuf:"bytes,3,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	Tables []*Table `protobuf:"bytes,4,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Memory that source and sink share (plugins/sdk/arena); empty: payloads travel in the frames.
+	Arena         string `protobuf:"bytes,5,opt,name=arena,proto3" json:"arena,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteOpen) Reset() {
 	*x = WriteOpen{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[10]
+	mi := &file_drover_row_v1_row_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1110,7 @@ func (x *WriteOpen) String() string {
 func (*WriteOpen) ProtoMessage() {}
 
 func (x *WriteOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[10]
+	mi := &file_drover_row_v1_row_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1123,7 @@ func (x *WriteOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOpen.ProtoReflect.Descriptor instead.
 func (*WriteOpen) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{10}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WriteOpen) GetPipeline() string {
@@ -1090,6 +1154,13 @@ func (x *WriteOpen) GetTables() []*Table {
 	return nil
 }
 
+func (x *WriteOpen) GetArena() string {
+	if x != nil {
+		return x.Arena
+	}
+	return ""
+}
+
 // ApplyOpen is the first frame of an Apply stream. The fence must already hold epoch (Recover).
 type ApplyOpen struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1102,7 +1173,7 @@ type ApplyOpen struct {
 
 func (x *ApplyOpen) Reset() {
 	*x = ApplyOpen{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[11]
+	mi := &file_drover_row_v1_row_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1185,7 @@ func (x *ApplyOpen) String() string {
 func (*ApplyOpen) ProtoMessage() {}
 
 func (x *ApplyOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[11]
+	mi := &file_drover_row_v1_row_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1198,7 @@ func (x *ApplyOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyOpen.ProtoReflect.Descriptor instead.
 func (*ApplyOpen) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{11}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApplyOpen) GetPipeline() string {
@@ -1163,7 +1234,7 @@ type ChunkBegin struct {
 
 func (x *ChunkBegin) Reset() {
 	*x = ChunkBegin{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[12]
+	mi := &file_drover_row_v1_row_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1246,7 @@ func (x *ChunkBegin) String() string {
 func (*ChunkBegin) ProtoMessage() {}
 
 func (x *ChunkBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[12]
+	mi := &file_drover_row_v1_row_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1259,7 @@ func (x *ChunkBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkBegin.ProtoReflect.Descriptor instead.
 func (*ChunkBegin) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{12}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ChunkBegin) GetChunk() uint64 {
@@ -1223,7 +1294,7 @@ type ChunkData struct {
 
 func (x *ChunkData) Reset() {
 	*x = ChunkData{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[13]
+	mi := &file_drover_row_v1_row_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1306,7 @@ func (x *ChunkData) String() string {
 func (*ChunkData) ProtoMessage() {}
 
 func (x *ChunkData) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[13]
+	mi := &file_drover_row_v1_row_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1319,7 @@ func (x *ChunkData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkData.ProtoReflect.Descriptor instead.
 func (*ChunkData) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{13}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChunkData) GetChunk() uint64 {
@@ -1267,7 +1338,7 @@ type ChunkEnd struct {
 
 func (x *ChunkEnd) Reset() {
 	*x = ChunkEnd{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[14]
+	mi := &file_drover_row_v1_row_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1350,7 @@ func (x *ChunkEnd) String() string {
 func (*ChunkEnd) ProtoMessage() {}
 
 func (x *ChunkEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[14]
+	mi := &file_drover_row_v1_row_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1363,7 @@ func (x *ChunkEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkEnd.ProtoReflect.Descriptor instead.
 func (*ChunkEnd) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{14}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ChunkEnd) GetResult() *ChunkResult {
@@ -1317,7 +1388,7 @@ type TableSchema struct {
 
 func (x *TableSchema) Reset() {
 	*x = TableSchema{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[15]
+	mi := &file_drover_row_v1_row_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1400,7 @@ func (x *TableSchema) String() string {
 func (*TableSchema) ProtoMessage() {}
 
 func (x *TableSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[15]
+	mi := &file_drover_row_v1_row_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1413,7 @@ func (x *TableSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableSchema.ProtoReflect.Descriptor instead.
 func (*TableSchema) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{15}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TableSchema) GetTable() uint32 {
@@ -1384,7 +1455,7 @@ type RoundBegin struct {
 
 func (x *RoundBegin) Reset() {
 	*x = RoundBegin{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[16]
+	mi := &file_drover_row_v1_row_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1467,7 @@ func (x *RoundBegin) String() string {
 func (*RoundBegin) ProtoMessage() {}
 
 func (x *RoundBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[16]
+	mi := &file_drover_row_v1_row_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1480,7 @@ func (x *RoundBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundBegin.ProtoReflect.Descriptor instead.
 func (*RoundBegin) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{16}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RoundBegin) GetSeq() uint64 {
@@ -1469,7 +1540,7 @@ type Truncate struct {
 
 func (x *Truncate) Reset() {
 	*x = Truncate{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[17]
+	mi := &file_drover_row_v1_row_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1552,7 @@ func (x *Truncate) String() string {
 func (*Truncate) ProtoMessage() {}
 
 func (x *Truncate) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[17]
+	mi := &file_drover_row_v1_row_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1565,7 @@ func (x *Truncate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Truncate.ProtoReflect.Descriptor instead.
 func (*Truncate) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{17}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Truncate) GetTable() uint32 {
@@ -1547,7 +1618,7 @@ type RoundBatch struct {
 
 func (x *RoundBatch) Reset() {
 	*x = RoundBatch{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[18]
+	mi := &file_drover_row_v1_row_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1630,7 @@ func (x *RoundBatch) String() string {
 func (*RoundBatch) ProtoMessage() {}
 
 func (x *RoundBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[18]
+	mi := &file_drover_row_v1_row_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1643,7 @@ func (x *RoundBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundBatch.ProtoReflect.Descriptor instead.
 func (*RoundBatch) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{18}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RoundBatch) GetSeq() uint64 {
@@ -1624,7 +1695,7 @@ type RoundEnd struct {
 
 func (x *RoundEnd) Reset() {
 	*x = RoundEnd{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[19]
+	mi := &file_drover_row_v1_row_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1707,7 @@ func (x *RoundEnd) String() string {
 func (*RoundEnd) ProtoMessage() {}
 
 func (x *RoundEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[19]
+	mi := &file_drover_row_v1_row_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1720,7 @@ func (x *RoundEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundEnd.ProtoReflect.Descriptor instead.
 func (*RoundEnd) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{19}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RoundEnd) GetSeq() uint64 {
@@ -1684,7 +1755,7 @@ type Idle struct {
 
 func (x *Idle) Reset() {
 	*x = Idle{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[20]
+	mi := &file_drover_row_v1_row_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1767,7 @@ func (x *Idle) String() string {
 func (*Idle) ProtoMessage() {}
 
 func (x *Idle) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[20]
+	mi := &file_drover_row_v1_row_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1780,7 @@ func (x *Idle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Idle.ProtoReflect.Descriptor instead.
 func (*Idle) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{20}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Idle) GetPosition() []byte {
@@ -1740,7 +1811,7 @@ type Reread struct {
 
 func (x *Reread) Reset() {
 	*x = Reread{}
-	mi := &file_drover_row_v1_row_proto_msgTypes[21]
+	mi := &file_drover_row_v1_row_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1823,7 @@ func (x *Reread) String() string {
 func (*Reread) ProtoMessage() {}
 
 func (x *Reread) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_row_v1_row_proto_msgTypes[21]
+	mi := &file_drover_row_v1_row_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1836,7 @@ func (x *Reread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reread.ProtoReflect.Descriptor instead.
 func (*Reread) Descriptor() ([]byte, []int) {
-	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{21}
+	return file_drover_row_v1_row_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Reread) GetTable() uint32 {
@@ -1860,7 +1931,7 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"\bcoverage\x18\x06 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\"U\n" +
 	"\x05Frame\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.drover.row.v1.FrameHeaderR\x06header\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"\xaf\x05\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"\xe5\x05\n" +
 	"\vFrameHeader\x12<\n" +
 	"\vchunk_begin\x18\x01 \x01(\v2\x19.drover.row.v1.ChunkBeginH\x00R\n" +
 	"chunkBegin\x129\n" +
@@ -1879,14 +1950,19 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"write_open\x18\n" +
 	" \x01(\v2\x18.drover.row.v1.WriteOpenH\x00R\twriteOpen\x129\n" +
 	"\n" +
-	"apply_open\x18\v \x01(\v2\x18.drover.row.v1.ApplyOpenH\x00R\tapplyOpen\x12 \n" +
+	"apply_open\x18\v \x01(\v2\x18.drover.row.v1.ApplyOpenH\x00R\tapplyOpen\x124\n" +
+	"\x06shared\x18\x0e \x01(\v2\x1c.drover.row.v1.SharedPayloadR\x06shared\x12 \n" +
 	"\vtraceparent\x18\x0f \x01(\tR\vtraceparentB\x06\n" +
-	"\x04kind\"\x99\x01\n" +
+	"\x04kind\"9\n" +
+	"\rSharedPayload\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\rR\x05bytes\"\xaf\x01\n" +
 	"\tWriteOpen\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
 	"\x06chunks\x18\x03 \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\x12,\n" +
-	"\x06tables\x18\x04 \x03(\v2\x14.drover.row.v1.TableR\x06tables\"k\n" +
+	"\x06tables\x18\x04 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x14\n" +
+	"\x05arena\x18\x05 \x01(\tR\x05arena\"k\n" +
 	"\tApplyOpen\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
@@ -1956,31 +2032,32 @@ func file_drover_row_v1_row_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_row_v1_row_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_drover_row_v1_row_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_drover_row_v1_row_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_drover_row_v1_row_proto_goTypes = []any{
-	(GateMode)(0),       // 0: drover.row.v1.GateMode
-	(*TableRef)(nil),    // 1: drover.row.v1.TableRef
-	(*Column)(nil),      // 2: drover.row.v1.Column
-	(*Table)(nil),       // 3: drover.row.v1.Table
-	(*Coverage)(nil),    // 4: drover.row.v1.Coverage
-	(*Floor)(nil),       // 5: drover.row.v1.Floor
-	(*KeyRange)(nil),    // 6: drover.row.v1.KeyRange
-	(*Chunk)(nil),       // 7: drover.row.v1.Chunk
-	(*ChunkResult)(nil), // 8: drover.row.v1.ChunkResult
-	(*Frame)(nil),       // 9: drover.row.v1.Frame
-	(*FrameHeader)(nil), // 10: drover.row.v1.FrameHeader
-	(*WriteOpen)(nil),   // 11: drover.row.v1.WriteOpen
-	(*ApplyOpen)(nil),   // 12: drover.row.v1.ApplyOpen
-	(*ChunkBegin)(nil),  // 13: drover.row.v1.ChunkBegin
-	(*ChunkData)(nil),   // 14: drover.row.v1.ChunkData
-	(*ChunkEnd)(nil),    // 15: drover.row.v1.ChunkEnd
-	(*TableSchema)(nil), // 16: drover.row.v1.TableSchema
-	(*RoundBegin)(nil),  // 17: drover.row.v1.RoundBegin
-	(*Truncate)(nil),    // 18: drover.row.v1.Truncate
-	(*RoundBatch)(nil),  // 19: drover.row.v1.RoundBatch
-	(*RoundEnd)(nil),    // 20: drover.row.v1.RoundEnd
-	(*Idle)(nil),        // 21: drover.row.v1.Idle
-	(*Reread)(nil),      // 22: drover.row.v1.Reread
+	(GateMode)(0),         // 0: drover.row.v1.GateMode
+	(*TableRef)(nil),      // 1: drover.row.v1.TableRef
+	(*Column)(nil),        // 2: drover.row.v1.Column
+	(*Table)(nil),         // 3: drover.row.v1.Table
+	(*Coverage)(nil),      // 4: drover.row.v1.Coverage
+	(*Floor)(nil),         // 5: drover.row.v1.Floor
+	(*KeyRange)(nil),      // 6: drover.row.v1.KeyRange
+	(*Chunk)(nil),         // 7: drover.row.v1.Chunk
+	(*ChunkResult)(nil),   // 8: drover.row.v1.ChunkResult
+	(*Frame)(nil),         // 9: drover.row.v1.Frame
+	(*FrameHeader)(nil),   // 10: drover.row.v1.FrameHeader
+	(*SharedPayload)(nil), // 11: drover.row.v1.SharedPayload
+	(*WriteOpen)(nil),     // 12: drover.row.v1.WriteOpen
+	(*ApplyOpen)(nil),     // 13: drover.row.v1.ApplyOpen
+	(*ChunkBegin)(nil),    // 14: drover.row.v1.ChunkBegin
+	(*ChunkData)(nil),     // 15: drover.row.v1.ChunkData
+	(*ChunkEnd)(nil),      // 16: drover.row.v1.ChunkEnd
+	(*TableSchema)(nil),   // 17: drover.row.v1.TableSchema
+	(*RoundBegin)(nil),    // 18: drover.row.v1.RoundBegin
+	(*Truncate)(nil),      // 19: drover.row.v1.Truncate
+	(*RoundBatch)(nil),    // 20: drover.row.v1.RoundBatch
+	(*RoundEnd)(nil),      // 21: drover.row.v1.RoundEnd
+	(*Idle)(nil),          // 22: drover.row.v1.Idle
+	(*Reread)(nil),        // 23: drover.row.v1.Reread
 }
 var file_drover_row_v1_row_proto_depIdxs = []int32{
 	1,  // 0: drover.row.v1.Table.source:type_name -> drover.row.v1.TableRef
@@ -1990,30 +2067,31 @@ var file_drover_row_v1_row_proto_depIdxs = []int32{
 	6,  // 4: drover.row.v1.Chunk.keys:type_name -> drover.row.v1.KeyRange
 	4,  // 5: drover.row.v1.ChunkResult.coverage:type_name -> drover.row.v1.Coverage
 	10, // 6: drover.row.v1.Frame.header:type_name -> drover.row.v1.FrameHeader
-	13, // 7: drover.row.v1.FrameHeader.chunk_begin:type_name -> drover.row.v1.ChunkBegin
-	14, // 8: drover.row.v1.FrameHeader.chunk_data:type_name -> drover.row.v1.ChunkData
-	15, // 9: drover.row.v1.FrameHeader.chunk_end:type_name -> drover.row.v1.ChunkEnd
-	16, // 10: drover.row.v1.FrameHeader.table_schema:type_name -> drover.row.v1.TableSchema
-	17, // 11: drover.row.v1.FrameHeader.round_begin:type_name -> drover.row.v1.RoundBegin
-	19, // 12: drover.row.v1.FrameHeader.round_batch:type_name -> drover.row.v1.RoundBatch
-	20, // 13: drover.row.v1.FrameHeader.round_end:type_name -> drover.row.v1.RoundEnd
-	21, // 14: drover.row.v1.FrameHeader.idle:type_name -> drover.row.v1.Idle
-	22, // 15: drover.row.v1.FrameHeader.reread:type_name -> drover.row.v1.Reread
-	11, // 16: drover.row.v1.FrameHeader.write_open:type_name -> drover.row.v1.WriteOpen
-	12, // 17: drover.row.v1.FrameHeader.apply_open:type_name -> drover.row.v1.ApplyOpen
-	7,  // 18: drover.row.v1.WriteOpen.chunks:type_name -> drover.row.v1.Chunk
-	3,  // 19: drover.row.v1.WriteOpen.tables:type_name -> drover.row.v1.Table
-	3,  // 20: drover.row.v1.ApplyOpen.tables:type_name -> drover.row.v1.Table
-	8,  // 21: drover.row.v1.ChunkEnd.result:type_name -> drover.row.v1.ChunkResult
-	2,  // 22: drover.row.v1.TableSchema.columns:type_name -> drover.row.v1.Column
-	18, // 23: drover.row.v1.RoundBegin.truncates:type_name -> drover.row.v1.Truncate
-	6,  // 24: drover.row.v1.Truncate.ranges:type_name -> drover.row.v1.KeyRange
-	4,  // 25: drover.row.v1.Reread.coverage:type_name -> drover.row.v1.Coverage
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	14, // 7: drover.row.v1.FrameHeader.chunk_begin:type_name -> drover.row.v1.ChunkBegin
+	15, // 8: drover.row.v1.FrameHeader.chunk_data:type_name -> drover.row.v1.ChunkData
+	16, // 9: drover.row.v1.FrameHeader.chunk_end:type_name -> drover.row.v1.ChunkEnd
+	17, // 10: drover.row.v1.FrameHeader.table_schema:type_name -> drover.row.v1.TableSchema
+	18, // 11: drover.row.v1.FrameHeader.round_begin:type_name -> drover.row.v1.RoundBegin
+	20, // 12: drover.row.v1.FrameHeader.round_batch:type_name -> drover.row.v1.RoundBatch
+	21, // 13: drover.row.v1.FrameHeader.round_end:type_name -> drover.row.v1.RoundEnd
+	22, // 14: drover.row.v1.FrameHeader.idle:type_name -> drover.row.v1.Idle
+	23, // 15: drover.row.v1.FrameHeader.reread:type_name -> drover.row.v1.Reread
+	12, // 16: drover.row.v1.FrameHeader.write_open:type_name -> drover.row.v1.WriteOpen
+	13, // 17: drover.row.v1.FrameHeader.apply_open:type_name -> drover.row.v1.ApplyOpen
+	11, // 18: drover.row.v1.FrameHeader.shared:type_name -> drover.row.v1.SharedPayload
+	7,  // 19: drover.row.v1.WriteOpen.chunks:type_name -> drover.row.v1.Chunk
+	3,  // 20: drover.row.v1.WriteOpen.tables:type_name -> drover.row.v1.Table
+	3,  // 21: drover.row.v1.ApplyOpen.tables:type_name -> drover.row.v1.Table
+	8,  // 22: drover.row.v1.ChunkEnd.result:type_name -> drover.row.v1.ChunkResult
+	2,  // 23: drover.row.v1.TableSchema.columns:type_name -> drover.row.v1.Column
+	19, // 24: drover.row.v1.RoundBegin.truncates:type_name -> drover.row.v1.Truncate
+	6,  // 25: drover.row.v1.Truncate.ranges:type_name -> drover.row.v1.KeyRange
+	4,  // 26: drover.row.v1.Reread.coverage:type_name -> drover.row.v1.Coverage
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_drover_row_v1_row_proto_init() }
@@ -2040,7 +2118,7 @@ func file_drover_row_v1_row_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_row_v1_row_proto_rawDesc), len(file_drover_row_v1_row_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
