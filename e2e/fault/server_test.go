@@ -80,8 +80,7 @@ func (r *rig) flowing() {
 	r.eventually(60*time.Second, func() error {
 		n, err := dev.Query(r.t.Context(), r.target, fmt.Sprintf("SELECT count(*) FROM a WHERE id = -%d", r.marker))
 		if err == nil && n != "1" {
-			st, _ := r.status()
-			err = fmt.Errorf("marker %d has not arrived: %+v", r.marker, st)
+			err = fmt.Errorf("marker %d has not arrived", r.marker)
 		}
 		return err
 	})

@@ -25,7 +25,7 @@ type Client struct {
 	rows connectorv1.RowsServiceClient
 	// senders may still be blocked in a caller's next() when a call has failed; Close waits for them.
 	senders sync.WaitGroup
-	onOpen  func()
+	onOpen  func(rows *grpc.ClientConn)
 	onClose func() error
 	closed  bool
 }
@@ -111,7 +111,7 @@ func (c *Client) connectRows(ctx context.Context, socket string) error {
 	}
 	c.conn, c.rows = conn, connectorv1.NewRowsServiceClient(conn)
 	if c.onOpen != nil {
-		c.onOpen()
+		c.onOpen(conn)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/droverdb/drover/internal/diag"
 )
@@ -47,6 +48,10 @@ type Process struct {
 	plugin *goplugin.Client
 	dir    string
 	once   sync.Once
+	// links are the watches over the connections; life ends when the subprocess is told to end.
+	links   sync.WaitGroup
+	life    context.Context
+	endLife context.CancelFunc
 }
 
 // Launch starts a connector and connects to it. The caller opens it, and closes it.
@@ -57,6 +62,7 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 		return nil, diag.Internal.New(where, err, "no directory for its sockets")
 	}
 	p := &Process{dir: dir}
+	p.life, p.endLife = context.WithCancel(context.Background())
 	lines := &lineLog{log: cfg.Log, name: cfg.Name}
 	p.plugin = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig: handshake, Plugins: goplugin.PluginSet{pluginName: &glue{}},
@@ -77,9 +83,26 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 	}
 	p.Client = NewClient(cfg.Name, conn)
 	// Both connections stand from then on, so no file of this process remains, whatever happens to it.
-	p.onOpen = p.removeDir
+	p.tend(conn)
+	p.onOpen = func(rows *grpc.ClientConn) { p.tend(rows); p.removeDir() }
 	p.onClose = func() error { p.end(); return nil }
 	return p, nil
+}
+
+// tend kills the subprocess when a connection to it is lost: its sockets have no name any more, so nobody will reach
+// it again. A connector that hangs ends this way: the keepalive of its connections finds it.
+func (p *Process) tend(conn *grpc.ClientConn) {
+	p.links.Go(func() {
+		for was, is := connectivity.Idle, conn.GetState(); is != connectivity.Shutdown; was, is = is, conn.GetState() {
+			if was == connectivity.Ready && is != connectivity.Ready && p.life.Err() == nil {
+				_ = p.runner.Kill(p.life)
+				return
+			}
+			if !conn.WaitForStateChange(p.life, is) {
+				return
+			}
+		}
+	})
 }
 
 // connect waits for the handshake; a context that ends kills the subprocess.
@@ -127,6 +150,8 @@ func (p *Process) removeDir() { _ = os.RemoveAll(p.dir) }
 // end asks the subprocess to end, kills it when it does not, and waits.
 func (p *Process) end() {
 	p.once.Do(func() {
+		p.endLife()
+		p.links.Wait()
 		if p.runner != nil {
 			timer := time.AfterFunc(killGrace, func() { _ = p.runner.Kill(context.Background()) })
 			defer timer.Stop()
