@@ -21,17 +21,17 @@ func (p *Pipeline) schema(ctx context.Context) error {
 	if p.follow() {
 		phases = append(phases, connectorv1.Phase_PHASE_KEYS)
 	}
-	if err := p.steps(ctx, phases); err != nil {
-		return err
+	// Before the steps: a table that exists is taken over only when it is empty.
+	if p.spec.WhenNotEmpty == "truncate" && !p.state.Emptied {
+		if err := p.resetAt(ctx, p.catalog.Tables); err != nil {
+			return err
+		}
+		p.state.Emptied = true
+		if err := p.save(ctx); err != nil {
+			return err
+		}
 	}
-	if p.spec.WhenNotEmpty != "truncate" || p.state.Emptied {
-		return nil
-	}
-	if err := p.resetAt(ctx, p.catalog.Tables); err != nil {
-		return err
-	}
-	p.state.Emptied = true
-	return p.save(ctx)
+	return p.steps(ctx, phases)
 }
 
 // steps runs schema steps of neighbouring phases in one call; the target knows their order, and which are done.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/scratch"
 )
 
 // Embed shapes the embedded etcd.
@@ -28,7 +29,7 @@ type Server struct {
 	Client *clientv3.Client
 	etcd   *embed.Etcd
 	lock   *os.File
-	socket string
+	socket *scratch.Folder
 }
 
 // Start runs an etcd that only this process reaches, over a unix socket in a directory of its own.
@@ -46,7 +47,7 @@ func Start(ctx context.Context, e Embed) (_ *Server, err error) {
 		return nil, err
 	}
 	// A socket's path may have 107 bytes only, so it cannot lie in the data directory.
-	if s.socket, err = os.MkdirTemp("", "drover-etcd-"); err != nil {
+	if s.socket, err = scratch.New("etcd"); err != nil {
 		return nil, diag.StateUnusable.New(e.DataDir, err, "no directory for a socket")
 	}
 	if s.etcd, err = embed.StartEtcd(s.config(e)); err != nil {
@@ -59,7 +60,7 @@ func Start(ctx context.Context, e Embed) (_ *Server, err error) {
 	case <-time.After(30 * time.Second):
 		return nil, diag.StateUnusable.New(e.DataDir, nil, "the embedded etcd is not ready after 30 s")
 	}
-	s.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + filepath.Join(s.socket, "client")}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
+	s.Client, err = clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + filepath.Join(s.socket.Path, "client")}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
 	if err != nil {
 		return nil, diag.StateUnusable.New(e.DataDir, err, "no client")
 	}
@@ -68,7 +69,7 @@ func Start(ctx context.Context, e Embed) (_ *Server, err error) {
 
 func (s *Server) config(e Embed) *embed.Config {
 	unix := func(name string) []url.URL {
-		return []url.URL{{Scheme: "unix", Path: filepath.Join(s.socket, name)}}
+		return []url.URL{{Scheme: "unix", Path: filepath.Join(s.socket.Path, name)}}
 	}
 	c := embed.NewConfig()
 	c.Name, c.Dir = "drover", filepath.Join(e.DataDir, "etcd")
@@ -97,10 +98,7 @@ func (s *Server) Close() error {
 		s.etcd.Close()
 		s.etcd = nil
 	}
-	if s.socket != "" {
-		errs = append(errs, os.RemoveAll(s.socket))
-		s.socket = ""
-	}
+	errs = append(errs, s.socket.Close())
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
 		s.lock = nil

@@ -18,6 +18,7 @@ import (
 	"github.com/droverdb/drover/agent/secret"
 	"github.com/droverdb/drover/coordinator"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/scratch"
 	"github.com/droverdb/drover/internal/telemetry"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
@@ -58,7 +59,8 @@ type Tree struct {
 	stopLead    context.CancelFunc
 	coordinator chan error
 	failed      chan struct{}
-	cleanup     []string
+	folders     []*scratch.Folder
+	addressFile string
 	stopped     bool
 }
 
@@ -71,10 +73,9 @@ func Start(ctx context.Context, o Options) (_ *Tree, err error) {
 		}
 	}()
 	if o.Data == "" {
-		if o.Data, err = os.MkdirTemp("", "drover-"); err != nil {
+		if o.Data, err = t.scratch("state"); err != nil {
 			return nil, err
 		}
-		t.cleanup = append(t.cleanup, o.Data)
 	}
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, diag.StateUnusable.New(o.Data, err, "the data directory cannot be made")
@@ -89,6 +90,16 @@ func Start(ctx context.Context, o Options) (_ *Tree, err error) {
 		return t, t.startAgent(ctx, o)
 	}
 	return t, nil
+}
+
+// scratch makes a folder that Stop removes, and the next start of drover if we are killed.
+func (t *Tree) scratch(kind string) (string, error) {
+	f, err := scratch.New(kind)
+	if err != nil {
+		return "", diag.StateUnusable.New(os.TempDir(), err, "no folder for sockets and state can be made there")
+	}
+	t.folders = append(t.folders, f)
+	return f.Path, nil
 }
 
 // startCoordinator leads, serves on the unix socket, and on an address if one is given.
@@ -106,11 +117,11 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
 		close(t.failed)
 	}()
 	// The socket has a folder of its own: a unix path is bounded at about 100 bytes, the data directory may be longer.
-	dir, err := os.MkdirTemp("", "drover-sock-")
+	dir, err := t.scratch("sock")
 	if err != nil {
 		return err
 	}
-	t.cleanup = append(t.cleanup, dir, filepath.Join(o.Data, AddressFile))
+	t.addressFile = filepath.Join(o.Data, AddressFile)
 	path := filepath.Join(dir, "s")
 	if err := t.serve(c, "unix", path, TLSFiles{}); err != nil {
 		return err
@@ -213,8 +224,11 @@ func (t *Tree) Stop(grace time.Duration) error {
 	for _, s := range t.servers {
 		s.Stop()
 	}
-	for _, p := range t.cleanup {
-		errs = append(errs, os.RemoveAll(p))
+	if t.addressFile != "" {
+		errs = append(errs, os.RemoveAll(t.addressFile))
+	}
+	for _, f := range t.folders {
+		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -192,33 +192,3 @@ func TestServer_DiesWithItsParent(t *testing.T) {
 		})
 	}
 }
-
-func TestSweep_TakesOnlyWhatTheDeadLeft(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	old := time.Now().Add(-time.Hour)
-	make := func(name string, locked bool) string {
-		dir := filepath.Join(os.TempDir(), name)
-		f := folder{}
-		if locked {
-			if err := f.open(nil); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(f.remove)
-			dir = f.path
-		} else if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, lockName), nil, 0o600)); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(dir, old, old); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	dead, alive := make("drover-dev-dead", false), make("", true)
-	sweep()
-	if _, err := os.Stat(dead); err == nil {
-		t.Error("the folder of a dead process stays")
-	}
-	if _, err := os.Stat(alive); err != nil {
-		t.Error("the folder of a living process is gone")
-	}
-}

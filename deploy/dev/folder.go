@@ -8,27 +8,21 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
+
+	"github.com/droverdb/drover/internal/scratch"
 )
 
 // folder is this process's one temporary folder: the initdb'ed template and a folder per server.
-// Its lock file is held as long as we live; a folder whose lock is free was left by a process that was killed.
+// What a killed process left is removed by the next one.
 type folder struct {
 	mu       sync.Mutex
-	path     string
-	lock     *os.File
+	scratch  *scratch.Folder
 	template string // "" until the first server needs it
 	servers  int    // folders handed out and not yet given back
 	keep     bool   // a shared server is planned: keep the template when servers falls to 0
 }
 
 var root folder
-
-const (
-	folderPattern = "drover-dev-*"
-	lockName      = "lock"
-	staleAfter    = time.Minute // a younger folder may be between mkdir and lock
-)
 
 // newServer returns a fresh folder that holds data/, copied from the template.
 func (f *folder) newServer(ctx context.Context, bin string, cred *syscall.Credential) (string, error) {
@@ -38,13 +32,13 @@ func (f *folder) newServer(ctx context.Context, bin string, cred *syscall.Creden
 		return "", err
 	}
 	if f.template == "" {
-		template := filepath.Join(f.path, "template")
+		template := filepath.Join(f.scratch.Path, "template")
 		if err := initdb(ctx, bin, template, cred); err != nil {
 			return "", err
 		}
 		f.template = template
 	}
-	dir, err := os.MkdirTemp(f.path, "")
+	dir, err := os.MkdirTemp(f.scratch.Path, "")
 	if err != nil {
 		return "", fmt.Errorf("dev: %w", err)
 	}
@@ -87,52 +81,20 @@ func (f *folder) retain() {
 }
 
 func (f *folder) remove() {
-	if f.path == "" {
-		return
-	}
-	_ = os.RemoveAll(f.path) // what stays is swept by the next run
-	_ = f.lock.Close()
-	f.path, f.lock, f.template = "", nil, ""
+	_ = f.scratch.Close() // what stays is swept by a later process
+	f.scratch, f.template = nil, ""
 }
 
 func (f *folder) open(cred *syscall.Credential) error {
-	if f.path != "" {
+	if f.scratch != nil {
 		return nil
 	}
-	sweep()
-	path, err := os.MkdirTemp("", folderPattern)
+	made, err := scratch.New("dev")
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("dev: %w", err)
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = lock.Close()
-		return fmt.Errorf("dev: lock %s: %w", path, err)
-	}
-	f.path, f.lock = path, lock
-	return giveTo(path, cred)
-}
-
-// sweep removes folders whose owner was killed. Best effort: another user's folder stays.
-func sweep() {
-	paths, _ := filepath.Glob(filepath.Join(os.TempDir(), folderPattern)) // the pattern is well formed
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil || time.Since(info.ModTime()) < staleAfter {
-			continue
-		}
-		lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR, 0)
-		if err != nil {
-			continue
-		}
-		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			_ = os.RemoveAll(path)
-		}
-		_ = lock.Close()
-	}
+	f.scratch = made
+	return giveTo(made.Path, cred)
 }
 
 func giveTo(path string, cred *syscall.Credential) error {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/internal/scratch"
 )
 
 // lab is where everything runs: two servers, the binary, a folder.
@@ -19,7 +20,8 @@ type lab struct {
 	options
 	source, target *dev.Server
 	bin            string // folder of the server's own client programs
-	tmp            string
+	tmp            string // the folder of scratch
+	scratch        *scratch.Folder
 	began          time.Time
 	report         *report
 }
@@ -50,9 +52,10 @@ func openLab(ctx context.Context, o options) (*lab, error) {
 	if _, err := os.Stat(l.drover); err != nil {
 		return nil, fmt.Errorf("bench: no binary to measure: %w; run make build", err)
 	}
-	if l.tmp, err = os.MkdirTemp("", "drover-bench-"); err != nil {
+	if l.scratch, err = scratch.New("bench"); err != nil {
 		return nil, err
 	}
+	l.tmp = l.scratch.Path
 	server := dev.Options{Settings: serverSettings, NoFsync: o.hasty}
 	l.source, err = dev.StartPostgres(ctx, server)
 	if err == nil {
@@ -78,7 +81,7 @@ func (l *lab) close() {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
-	_ = os.RemoveAll(l.tmp)
+	_ = l.scratch.Close()
 }
 
 func (l *lab) step(format string, args ...any) {

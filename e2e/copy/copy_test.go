@@ -81,6 +81,15 @@ func TestCopy_RefusesATargetWithRows(t *testing.T) {
 	}
 }
 
+// All tables are emptied together: they reference one another.
+func TestCopy_TruncatesWhenAsked(t *testing.T) {
+	source, target := pair(t)
+	harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
+	dev.MustExec(t, target, "INSERT INTO parent (name) VALUES ('not at the source'); DELETE FROM keyless; DROP MATERIALIZED VIEW mv; DROP VIEW v; DROP FUNCTION noisy CASCADE")
+	harness.MustRun(t, "copy", source, target, "--data", t.TempDir(), "--truncate")
+	harness.RequireEqual(t, source, target, harness.CompareOptions{})
+}
+
 func TestFollow_StaysEqualUnderWritesAndResumesAfterKill(t *testing.T) {
 	source, target := pair(t)
 	data := t.TempDir()

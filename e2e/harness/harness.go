@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/internal/scratch"
 )
 
 // BinaryVar names a built binary to test in place of one built here.
@@ -29,7 +30,7 @@ const BinaryVar = "DROVER_BIN"
 
 var built struct {
 	once sync.Once
-	dir  string
+	dir  *scratch.Folder
 	path string
 	err  error
 }
@@ -48,10 +49,10 @@ func Binary(t testing.TB) string {
 }
 
 func build() {
-	if built.dir, built.err = os.MkdirTemp("", "drover-e2e-*"); built.err != nil {
+	if built.dir, built.err = scratch.New("e2e"); built.err != nil {
 		return
 	}
-	built.path = filepath.Join(built.dir, "drover")
+	built.path = filepath.Join(built.dir.Path, "drover")
 	out, err := exec.Command("go", "build", "-o", built.path, "github.com/droverdb/drover/ctl/drover").CombinedOutput()
 	if err != nil {
 		built.err = fmt.Errorf("harness: go build: %w\n%s", err, out)
@@ -61,9 +62,7 @@ func build() {
 // Main runs a package's tests, then takes down the shared database server and removes the binary.
 func Main(m interface{ Run() int }) int {
 	code := dev.Main(m)
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
-	}
+	_ = built.dir.Close()
 	return code
 }
 

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -72,6 +71,7 @@ type sinkTable struct {
 	Writable, Usable bool
 	Creatable        bool
 	SchemaThere      bool
+	Oid              uint32
 }
 
 // sinkTables looks at all tables in two round trips: what exists and may be written, and what holds rows.
@@ -83,7 +83,7 @@ func (f *findings) sinkTables(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 	found, err := list[sinkTable](ctx, tx, `
 		SELECT (w.at - 1)::int4, w.s, w.t, coalesce(c.relkind::text, ''),
 		       coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), true),
-		       coalesce(has_schema_privilege(n.oid, 'USAGE'), true), coalesce(has_schema_privilege(n.oid, 'CREATE'), true), n.oid IS NOT NULL
+		       coalesce(has_schema_privilege(n.oid, 'USAGE'), true), coalesce(has_schema_privilege(n.oid, 'CREATE'), true), n.oid IS NOT NULL, coalesce(c.oid, 0)
 		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(s, t, at)
 		LEFT JOIN pg_namespace n ON n.nspname = w.s LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t`, schemas, names)
 	if err != nil {
@@ -115,31 +115,6 @@ func (f *findings) sinkTables(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 		return err
 	}
 	return f.sinkRows(ctx, tx, look)
-}
-
-// sinkRows asks many tables at once whether they hold a row.
-func (f *findings) sinkRows(ctx context.Context, tx pgx.Tx, tables []*sinkTable) error {
-	const batch = 500
-	for i := 0; i < len(tables); i += batch {
-		part := tables[i:min(i+batch, len(tables))]
-		asks := make([]string, len(part))
-		for j, t := range part {
-			asks[j] = fmt.Sprintf("SELECT %d::int4, EXISTS (SELECT FROM %s)", j, ident(t.Schema, t.Name))
-		}
-		rows, err := list[struct {
-			At   int32
-			Some bool
-		}](ctx, tx, strings.Join(asks, " UNION ALL "))
-		if err != nil {
-			return err
-		}
-		for _, r := range rows {
-			t := part[r.At]
-			f.check(r.Some, diag.NotEmpty, "table "+display(t.Schema, t.Name), "it holds rows",
-				"TRUNCATE "+ident(t.Schema, t.Name)+" CASCADE;")
-		}
-	}
-	return nil
 }
 
 // extensionOf names the extension that brings a type of that name.

@@ -117,6 +117,30 @@ func TestCheckSink_TellsAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
+// The statement that is offered empties the pipeline's tables and reaches no other.
+func TestCheckSink_OffersToEmptyOnlyItsOwnTables(t *testing.T) {
+	src, dst := dev.Database(t), dev.Database(t)
+	const schema = `CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY REFERENCES parent); CREATE TABLE "Shared" (id int PRIMARY KEY);
+		CREATE TABLE ranges (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE ranges_1 PARTITION OF ranges FOR VALUES FROM (0) TO (10);
+		CREATE TABLE ranger (id int PRIMARY KEY REFERENCES ranges);`
+	dev.MustExec(t, src, schema)
+	dev.MustExec(t, dst, schema+`CREATE TABLE alien (id int PRIMARY KEY REFERENCES "Shared"); CREATE TABLE heir () INHERITS (parent);
+		INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1); INSERT INTO heir VALUES (7); INSERT INTO "Shared" VALUES (1), (2); INSERT INTO alien VALUES (1);
+		INSERT INTO ranges VALUES (1); INSERT INTO ranger VALUES (1)`)
+	got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: found(t, src, nil).Tables})
+	wants(t, got, map[string]string{
+		"E5001 table public.parent": `TRUNCATE ONLY "public"."parent", "public"."child";`, "E5001 table public.child": `TRUNCATE "public"."child";`,
+		"E5001 table public.Shared":   `DELETE FROM "public"."Shared";  -- public.alien, which is not part of this pipeline`,
+		"E5001 table public.ranges_1": `TRUNCATE "public"."ranges_1", "public"."ranger";`, "E5001 table public.ranger": `TRUNCATE "public"."ranger";`,
+	})
+	for _, table := range []string{"child", "parent", "ranger", "ranges_1"} {
+		dev.MustExec(t, dst, got["E5001 table public."+table])
+	}
+	if n := dev.MustQuery(t, dst, "SELECT (SELECT count(*) FROM ONLY parent) + (SELECT count(*) FROM child) + (SELECT count(*) FROM ranges), (SELECT count(*) FROM heir), (SELECT count(*) FROM alien)"); strings.TrimSpace(n) != "0\t1\t1" {
+		t.Errorf("rows of ours, of heirs and of strangers after the fixes: %q", n)
+	}
+}
+
 func TestCheckSink_FindsNothingInAnEmptyOne(t *testing.T) {
 	src, dst := dev.Database(t), dev.Database(t)
 	dev.MustExec(t, src, `CREATE EXTENSION hstore; CREATE TABLE t (id int PRIMARY KEY, h hstore)`)

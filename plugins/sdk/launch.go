@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/scratch"
 )
 
 const (
@@ -46,7 +47,7 @@ type Process struct {
 	*Client
 	runner *process
 	plugin *goplugin.Client
-	dir    string
+	dir    *scratch.Folder
 	once   sync.Once
 	// links are the watches over the connections; life ends when the subprocess is told to end.
 	links   sync.WaitGroup
@@ -57,7 +58,7 @@ type Process struct {
 // Launch starts a connector and connects to it. The caller opens it, and closes it.
 func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 	where := "connector " + cfg.Name
-	dir, err := os.MkdirTemp("", "drover-")
+	dir, err := scratch.New("plugin")
 	if err != nil {
 		return nil, diag.Internal.New(where, err, "no directory for its sockets")
 	}
@@ -69,10 +70,10 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		AutoMTLS:         true, SkipHostEnv: true, StartTimeout: startTimeout,
 		Logger: hclog.NewNullLogger(), Stderr: lines, SyncStderr: lines, SyncStdout: lines,
-		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir.Path},
 		GRPCDialOptions:  linkOptions(),
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, _ string) (runner.Runner, error) {
-			p.runner, err = newProcess(cfg, spec.Env, dir)
+			p.runner, err = newProcess(cfg, spec.Env, dir.Path)
 			return p.runner, err
 		},
 	})
@@ -145,7 +146,7 @@ func (p *Process) Done() <-chan struct{} { return p.runner.done }
 // Pid is the subprocess's id.
 func (p *Process) Pid() int { return p.runner.cmd.Process.Pid }
 
-func (p *Process) removeDir() { _ = os.RemoveAll(p.dir) }
+func (p *Process) removeDir() { _ = p.dir.Close() }
 
 // end asks the subprocess to end, kills it when it does not, and waits.
 func (p *Process) end() {
