@@ -16,11 +16,7 @@ func (p *Pipeline) assess(ctx context.Context) error {
 	if err := p.enter(ctx, controlv1.Phase_PHASE_ASSESS); err != nil {
 		return err
 	}
-	source, err := p.open(ctx, p.run.reader, p.onSource(&fleetv1.Task{}))
-	if err != nil {
-		return err
-	}
-	target, err := p.open(ctx, p.run.writer, p.onSink(&fleetv1.Task{}))
+	source, target, err := p.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,10 +40,29 @@ func (p *Pipeline) assess(ctx context.Context) error {
 	return p.discover(ctx, known)
 }
 
-func (p *Pipeline) open(ctx context.Context, agent string, t *fleetv1.Task) (*fleetv1.OpenResult, error) {
-	t.Work = &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}
-	r, err := p.call(ctx, agent, t, nil)
-	return r.GetOpen(), err
+// open starts both connectors at once: that takes longer than anything else before the first row. If both fail, the
+// source is told first.
+func (p *Pipeline) open(ctx context.Context) (source, target *fleetv1.OpenResult, err error) {
+	ask := func(agent string, t *fleetv1.Task) (*pending, error) {
+		t.Work = &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}
+		return p.begin(agent, t, nil)
+	}
+	one, err := ask(p.run.reader, p.onSource(&fleetv1.Task{}))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer p.takeBack(one)
+	two, err := ask(p.run.writer, p.onSink(&fleetv1.Task{}))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer p.takeBack(two)
+	r, err := p.await(ctx, one)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := p.await(ctx, two)
+	return r.GetOpen(), w.GetOpen(), err
 }
 
 // askSink asks the target what it keeps of the pipeline.

@@ -206,6 +206,7 @@ func (p *Pipeline) pump(ctx context.Context, wait time.Duration, until func() bo
 		}
 		select {
 		case <-p.bell:
+		case <-p.fleet.Changed():
 		case <-tick.C:
 			p.publishSoon()
 		case <-ctx.Done():
@@ -233,27 +234,51 @@ func (p *Pipeline) assign(agent string, t *fleetv1.Task, on func(fleet.Message))
 	return id, err
 }
 
-// call runs one task to its result while the actor goes on hearing others.
-func (p *Pipeline) call(ctx context.Context, agent string, t *fleetv1.Task, event func(*fleetv1.Event)) (*fleetv1.Result, error) {
-	var result *fleetv1.Result
+// pending is a task whose result is awaited.
+type pending struct {
+	id     uint64
+	result *fleetv1.Result
+}
+
+// begin gives out a task; await brings its result, or takes it back.
+func (p *Pipeline) begin(agent string, t *fleetv1.Task, event func(*fleetv1.Event)) (*pending, error) {
+	w := &pending{}
 	t.Epoch = p.state.Epoch
 	id, err := p.assign(agent, t, func(m fleet.Message) {
 		if m.Event != nil && event != nil {
 			event(m.Event)
 		}
 		if m.Result != nil {
-			result = m.Result
+			w.result = m.Result
 		}
 	})
+	w.id = id
+	return w, err
+}
+
+func (p *Pipeline) await(ctx context.Context, w *pending) (*fleetv1.Result, error) {
+	if err := p.pump(ctx, 0, func() bool { return w.result != nil }); err != nil {
+		p.takeBack(w)
+		return nil, err
+	}
+	return w.result, wire.Error(w.result.Failure)
+}
+
+// takeBack ends a task whose result nobody awaits any more.
+func (p *Pipeline) takeBack(w *pending) {
+	if w.result == nil {
+		delete(p.handlers, w.id)
+		p.fleet.Abandon(w.id, "interrupted")
+	}
+}
+
+// call runs one task to its result while the actor goes on hearing others.
+func (p *Pipeline) call(ctx context.Context, agent string, t *fleetv1.Task, event func(*fleetv1.Event)) (*fleetv1.Result, error) {
+	w, err := p.begin(agent, t, event)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.pump(ctx, 0, func() bool { return result != nil }); err != nil {
-		delete(p.handlers, id)
-		p.fleet.Abandon(id, "interrupted")
-		return nil, err
-	}
-	return result, wire.Error(result.Failure)
+	return p.await(ctx, w)
 }
 
 func (p *Pipeline) follow() bool { return p.spec.Mode == controlv1.Mode_MODE_FULL_LOAD_AND_CDC }

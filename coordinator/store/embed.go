@@ -10,11 +10,16 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/scratch"
 )
+
+// Our records are small. etcd's segments of 64 MB, two of them, cost a pipeline's directory 128 MB and every start the
+// time to lay them out.
+func init() { wal.SegmentSizeBytes = 8 << 20 }
 
 // Embed shapes the embedded etcd.
 type Embed struct {
