@@ -103,7 +103,7 @@ func (t *Tables) UnmarshalYAML(b []byte) error {
 func Parse(name string, b []byte) (*controlv1.Spec, error) {
 	var f File
 	if err := yaml.UnmarshalWithOptions(b, &f, yaml.Strict()); err != nil {
-		return nil, diag.SpecInvalid.New(name, nil, "%s", yaml.FormatError(err, false, true))
+		return nil, diag.SpecInvalid.New(name, nil, "%s", telemetry.Redact(yaml.FormatError(err, false, true)))
 	}
 	s, problems := f.spec()
 	if len(problems) > 0 {

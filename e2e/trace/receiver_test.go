@@ -13,6 +13,7 @@ import (
 	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // receiver is an OTLP endpoint that keeps the spans of every trace, named "service span kind".
@@ -20,12 +21,18 @@ type receiver struct {
 	tracecollector.UnimplementedTraceServiceServer
 	mu     sync.Mutex
 	traces map[string][]string
+	raw    []byte // all that ever came
 	gauges *gauges
 }
 
 func (r *receiver) Export(_ context.Context, q *tracecollector.ExportTraceServiceRequest) (*tracecollector.ExportTraceServiceResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	raw, err := proto.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	r.raw = append(r.raw, raw...)
 	for _, res := range q.ResourceSpans {
 		service := attribute(res.Resource, "service.name")
 		for _, scope := range res.ScopeSpans {

@@ -84,6 +84,7 @@ var secrets = []*regexp.Regexp{
 	regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@"']*:)[^\s"']*(@)`),
 	regexp.MustCompile(`((?i)(?:password|passwd|pwd|sslpassword|secret|access_key)\s*=\s*')(?:[^'\\]|\\.)*(')`),
 	regexp.MustCompile(`((?i)(?:password|passwd|pwd|sslpassword|secret|access_key)\s*=\s*)[^\s'&;]+()`),
+	regexp.MustCompile(`((?i)(?:password|passwd|pwd|sslpassword|access_key)"?:\s+)[^\s&;]+()`), // as in a YAML file
 }
 
 // Redact masks the passwords of URLs (scheme://user:secret@host, ?password=secret) and of key=value strings.

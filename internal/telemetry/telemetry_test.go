@@ -119,6 +119,8 @@ func TestRedact_MasksPasswordsAndNothingElse(t *testing.T) {
 		`host=h password='s3 c\'ret' user=u`:                `host=h password='***' user=u`,
 		"postgres://h/db?user=u&password=s3cret&sslmode=on": "postgres://h/db?user=u&password=***&sslmode=on",
 		"no secret here":                                    "no secret here",
+		"   3 | password: s3cret\n   4 | mode: x":           "   3 | password: ***\n   4 | mode: x",
+		"FATAL: password authentication failed":             "FATAL: password authentication failed",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("%s\n got %s\nwant %s", in, got, want)

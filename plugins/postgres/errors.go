@@ -24,13 +24,25 @@ var quoted = regexp.MustCompile(`"(?:[^"]|"")*"`)
 
 func (e serverError) Error() string {
 	msg := e.pe.Message
-	if strings.HasPrefix(e.pe.Code, "22") {
+	switch {
+	case strings.HasPrefix(e.pe.Code, "22"):
 		msg = quoted.ReplaceAllString(msg, `"…"`)
+	case strings.HasPrefix(e.pe.Code, "P0"): // the words are a function's own, and may hold anything
+		msg = "raised by " + raiser(e.pe.Where) + "; its words are in the server's log"
 	}
 	if e.pe.ConstraintName != "" && !strings.Contains(msg, e.pe.ConstraintName) {
 		msg += ", constraint " + ident(e.pe.ConstraintName)
 	}
 	return msg + " (SQLSTATE " + e.pe.Code + ")"
+}
+
+// raiser names the function of a context such as "PL/pgSQL function f(integer) line 3 at RAISE".
+func raiser(where string) string {
+	line, _, _ := strings.Cut(where, "\n")
+	if strings.HasPrefix(line, "PL/") && strings.Contains(line, " function ") {
+		return line
+	}
+	return "a function or trigger"
 }
 
 func (e serverError) Unwrap() error { return e.pe }
