@@ -19,8 +19,8 @@ import (
 
 // applySettings: rows are found by key through its index, whatever the statistics of a table that was filled a
 // moment ago say; a cached plan must not turn into a scan of the table per row, and planning arrays anew for
-// every round costs more than it brings.
-const applySettings = `SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+// every round costs more than it brings. Commits do not wait for the disk: what acknowledges them does (durable).
+const applySettings = `SET synchronous_commit = off; SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
 	SET plan_cache_mode = force_generic_plan; SET application_name = `
 
 // appliers waits for readers that outlive their Apply by a moment: only the end of the stream interrupts next.
@@ -251,6 +251,7 @@ func (a *applier) finish(ctx context.Context, r *apply.Round, whole bool) error 
 		return err
 	}
 	s.simple(sentCommit, "COMMIT")
+	s.durable(a.open)
 	return a.explain(ctx, s.sync())
 }
 
@@ -266,6 +267,7 @@ func (a *applier) idle(ctx context.Context, i *rowv1.Idle) error {
 	a.passed = append(a.passed, a.covers.Passed(i.Position)...)
 	a.forgetCovers()
 	a.ses.simple(sentCommit, "COMMIT")
+	a.ses.durable(a.open)
 	if err := a.ses.sync(); err != nil {
 		return a.explain(ctx, err)
 	}

@@ -158,6 +158,15 @@ func (s *applySession) tokenIdle(open *rowv1.ApplyOpen, position []byte) {
 		[]uint32{oidText, oidInt8, oidBytea}, [][]byte{[]byte(open.Pipeline), int8Param(int64(open.Epoch)), position})
 }
 
+// durable waits, in a transaction of its own, until everything committed before it survives a crash: rows are visible while
+// the disk (and a synchronous standby) still works, and the ack comes after it. Logs are flushed in order, so one commit that
+// waits is enough; only one that has written something waits, and the lock of a row is the least that is written.
+func (s *applySession) durable(open *rowv1.ApplyOpen) {
+	s.exec(sentOther, "target › stream of "+open.Pipeline,
+		"SELECT set_config('synchronous_commit', 'on', true) FROM drover.stream WHERE pipeline = $1 FOR NO KEY UPDATE",
+		[]uint32{oidText}, [][]byte{[]byte(open.Pipeline)})
+}
+
 // rollback undoes the failed attempt: the piece, or the whole transaction.
 func (s *applySession) rollback(ctx context.Context) error {
 	s.stop()

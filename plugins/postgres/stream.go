@@ -20,8 +20,6 @@ const (
 	idleWait = 200 * time.Millisecond
 	// quietWait decides that nothing more is on its way.
 	quietWait = 300 * time.Microsecond
-	// flightWait is how soon an ack is noticed while nothing arrives.
-	flightWait = 2 * time.Millisecond
 	// deadAfter without a byte, although the server was asked to answer, means that it is gone.
 	deadAfter = 2 * time.Minute
 	// idleEvery bounds how often Idle frames are sent.
@@ -50,7 +48,9 @@ type streamer struct {
 	xid uint64
 
 	// behind: what arrives was committed a while ago.
-	behind  bool
+	behind bool
+	// slept: the server has nothing more to send.
+	slept   bool
 	inTxn   bool
 	skip    bool
 	commit  uint64
@@ -207,7 +207,7 @@ func (st *streamer) read(ctx context.Context) error {
 		if err := st.due(); err != nil {
 			return err
 		}
-		n, err := st.conn.fill(st.patience(), st.behind)
+		n, err := st.conn.fill(st.patience(), st.behind, st.mayFlush)
 		if err != nil {
 			return mapError(err, st.where)
 		}
@@ -236,7 +236,7 @@ func (st *streamer) patience() time.Duration {
 	case st.round.empty():
 		return idleWait
 	case st.inFlight():
-		return flightWait
+		return roundAge
 	}
 	return quietWait
 }
@@ -245,6 +245,11 @@ func (st *streamer) patience() time.Duration {
 func (st *streamer) inFlight() bool {
 	_, end, _ := readPosition(st.round.last)
 	return st.link.acked.Load() < end
+}
+
+// mayFlush: nothing more comes and the target is done with all that it was given. An ack interrupts the wait for it.
+func (st *streamer) mayFlush() bool {
+	return st.slept && !st.inTxn && !st.round.empty() && !st.inFlight()
 }
 
 // quiet is called when nothing more is ready.
@@ -272,6 +277,9 @@ func (st *streamer) due() error {
 	}
 	if st.round.empty() {
 		return st.idle()
+	}
+	if st.mayFlush() {
+		return st.round.flush(false)
 	}
 	if !st.behind && time.Since(st.round.since) >= roundLate {
 		return st.round.flush(false)
@@ -316,7 +324,7 @@ func (st *streamer) copyData(body []byte) error {
 		if err := st.change(w); err != nil {
 			return err
 		}
-		st.behind = st.inTxn && clock-st.micros > behindMicros || !st.inTxn && st.behind
+		st.behind, st.slept = st.inTxn && clock-st.micros > behindMicros || !st.inTxn && st.behind, false
 		return nil
 	case 'k':
 		end, clock, ask := w.u64(), w.u64(), w.u8()
@@ -329,7 +337,7 @@ func (st *streamer) copyData(body []byte) error {
 		if st.inTxn {
 			return nil
 		}
-		st.behind = false // the server sends one before it sleeps: there is no more to decode
+		st.behind, st.slept = false, true // the server sends one before it sleeps: there is no more to decode
 		if end > st.seen {
 			st.seen, st.seenAt = end, int64(clock)+pgEpochMicros
 		}

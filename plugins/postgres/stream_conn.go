@@ -72,7 +72,7 @@ func (c *walConn) start(sql string, wait time.Duration) error {
 		case err != nil:
 			return err
 		case !ok:
-			if _, err := c.fill(50*time.Millisecond, false); err != nil {
+			if _, err := c.fill(50*time.Millisecond, false, nil); err != nil {
 				return err
 			}
 			if time.Now().After(end) {
@@ -113,24 +113,30 @@ func (c *walConn) next() (typ byte, body []byte, ok bool, err error) {
 }
 
 // fill waits up to wait for more bytes; 0 and no error: none came. behind: there is much to come, so that
-// gathering it is worth a moment.
-func (c *walConn) fill(wait time.Duration, behind bool) (int, error) {
+// gathering it is worth a moment. over ends the wait for what can only be seen after interrupt.
+func (c *walConn) fill(wait time.Duration, behind bool, over func() bool) (int, error) {
 	c.room()
 	c.setGather(behind)
 	if c.gather {
 		wait = min(wait, gatherWait)
 	}
-	n, err := c.readFor(wait)
+	n, err := c.readFor(wait, over)
 	if n == 0 && err == nil && c.gather {
 		// The mark hides what is below it from the poller, not from a read that starts now.
-		n, err = c.readFor(time.Millisecond / 4)
+		n, err = c.readFor(time.Millisecond/4, nil)
 	}
 	return n, err
 }
 
-func (c *walConn) readFor(wait time.Duration) (int, error) {
+// interrupt ends a wait for bytes early.
+func (c *walConn) interrupt() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+func (c *walConn) readFor(wait time.Duration, over func() bool) (int, error) {
 	if err := c.nc.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return 0, err
+	}
+	if over != nil && over() { // looked at after the deadline is set: a later interrupt is not lost
+		return 0, nil
 	}
 	n, err := c.nc.Read(c.buf[c.w:])
 	c.w += n

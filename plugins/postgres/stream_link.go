@@ -132,6 +132,7 @@ func (l *link) ack(p []byte) error {
 	}
 	if end > l.acked.Load() {
 		l.acked.Store(end)
+		l.conn.interrupt() // what has gathered meanwhile may go now
 	}
 	return nil
 }
