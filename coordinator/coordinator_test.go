@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -28,6 +29,8 @@ type world struct {
 	writes  int
 	crash   int // end the session instead of answering this many load tasks
 	epoch   uint64
+	// unequal is how many more sums of the target are wrong; missed how many more barriers are.
+	unequal, missed int
 }
 
 func newWorld() *world {
@@ -41,6 +44,13 @@ func newWorld() *world {
 		w.tables = append(w.tables, &rowv1.Table{Source: &rowv1.TableRef{Schema: "s", Name: n}, Target: &rowv1.TableRef{Schema: "s", Name: n}, EstimatedBytes: size, Gate: gate})
 	}
 	return w
+}
+
+func (w *world) miss() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.missed--
+	return w.missed >= 0
 }
 
 // answer does a task; nil means it goes on until cancelled. stale results are sent too and must be ignored.
@@ -94,8 +104,13 @@ func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Res
 		r.Outcome = &fleetv1.Result_Load{Load: out}
 	case *fleetv1.Task_Sum:
 		out := &connectorv1.SumResponse{}
+		wrong := 0
+		if t.Sink != nil && w.unequal > 0 {
+			w.unequal--
+			wrong = 1
+		}
 		for _, tab := range k.Sum.Tables {
-			n := 0
+			n := wrong
 			for id := range w.written {
 				if uint32(id>>32) == tab.Index {
 					n++
@@ -138,7 +153,11 @@ func (w *world) session(ctx context.Context, conn *grpc.ClientConn) {
 			return
 		}
 		if g := m.GetGateRequest(); g != nil {
-			send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_GateReply{GateReply: &fleetv1.GateReply{Id: g.Id, Floor: &rowv1.Floor{Position: []byte("0005")}}}})
+			reply := &fleetv1.GateReply{Id: g.Id, Floor: &rowv1.Floor{Position: []byte("0005")}}
+			if g.GetBarrier() != nil && w.miss() {
+				reply.Missed, reply.Floor = "in between", nil
+			}
+			send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_GateReply{GateReply: reply}})
 			if l := g.GetLoaded(); l != nil {
 				send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Progress{Progress: &fleetv1.Progress{Tasks: []*fleetv1.TaskProgress{{Task: stream.Id, Stream: &fleetv1.StreamProgress{PassedTables: l.Tables}}}}}})
 			}
@@ -244,7 +263,34 @@ func TestCoordinator_FollowGoesOnAfterARestart(t *testing.T) {
 	stop()
 	c, _ = serve(t, dir, w)
 	s := await(t, c, controlv1.Phase_PHASE_STREAMING)
-	if s.TablesDone != 3 || len(w.written) != 6 {
+	if s.TablesDone != 3 || len(w.written) != 6 || s.TablesEqual != 3 {
 		t.Fatal(s)
+	}
+}
+
+// A barrier that was missed and a difference that goes away are tried again; one that stays stops the pipeline.
+func TestCoordinator_FollowComparesUntilItIsSure(t *testing.T) {
+	w := newWorld()
+	w.missed, w.unequal = 2, 1
+	c, _ := serve(t, t.TempDir(), w)
+	apply(t, c, controlv1.Mode_MODE_FULL_LOAD_AND_CDC)
+	if s := await(t, c, controlv1.Phase_PHASE_STREAMING); s.TablesEqual != 3 || s.TablesCompared != 3 {
+		t.Fatal(s)
+	}
+	w = newWorld()
+	w.unequal = 1000
+	c, _ = serve(t, t.TempDir(), w)
+	apply(t, c, controlv1.Mode_MODE_FULL_LOAD_AND_CDC)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		s, err := c.Get(t.Context(), &controlv1.GetRequest{Pipeline: "p"})
+		if err == nil && len(s.GetStatus().GetFailures()) > 0 {
+			if f := s.Status.Failures[0]; f.Code != diag.Differs.ID || s.Status.TablesCompared != 3 || s.Status.TablesEqual != 0 {
+				t.Fatal(s)
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("a difference was not reported", s, err)
+		}
 	}
 }

@@ -32,6 +32,9 @@ func TestModel_Converges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, failed, first, stats := sweep(1000, 1000, r)
 			t.Log(stats)
+			if !r.noExact && stats["compared"] == 0 {
+				t.Error("no run compares while it goes on")
+			}
 			if failed > 0 {
 				t.Errorf("%d of 1000 runs failed, the first with: %s", failed, first)
 			}
@@ -54,10 +57,11 @@ func TestModel_EveryRuleIsNeeded(t *testing.T) {
 		"no re-read":                     {noReread: true},
 		"re-read not kept as a chunk":    {noKeyCoverage: true},
 		"no coverage, partial images":    {noExact: true},
+		"hold without ids":               {noHeldIDs: true, slow: true},
 		"truncates empty everything":     {noOutlive: true, truncates: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			runs, failed, first, _ := sweep(1000, 2, r)
+			runs, failed, first, _ := sweep(2000, 2, r)
 			t.Logf("%d of %d runs failed, the first with: %s", failed, runs, first)
 			if failed == 0 {
 				t.Error("every run converged: the rule is not needed, or the model does not test it")

@@ -21,8 +21,10 @@ type Gate struct {
 	committed []byte
 	start     []byte
 	begun     bool
-	// limit is the smallest floor in flight; nil: none.
+	// limit is the smallest floor in flight, or held; nil: none.
 	limit []byte
+	// held is where a comparison holds the stream; nil: nowhere.
+	held []byte
 	// delivered are transactions not yet known to be visible to new snapshots, oldest first.
 	delivered []delivery
 	passed    []uint32
@@ -154,14 +156,6 @@ func (g *Gate) Committed(position []byte) {
 	for _, t := range g.tables {
 		g.settle(t)
 	}
-	if g.undone > 0 {
-		return
-	}
-	n := 0
-	for n < len(g.delivered) && bytes.Compare(g.delivered[n].last, position) <= 0 {
-		n++
-	}
-	g.delivered = append(g.delivered[:0], g.delivered[n:]...)
 }
 
 // Done reports whether every change of the table is applied, so that nobody has to look at its keys.
@@ -212,8 +206,23 @@ func (g *Gate) settle(t *gateTable) {
 	}
 }
 
+// Hold releases nothing above what was received until Unhold; a snapshot that sees the floor it returns shows
+// everything that may be released.
+func (g *Gate) Hold() *rowv1.Floor {
+	f := g.Floor()
+	g.held = f.Position
+	g.setLimit()
+	return f
+}
+
+// Unhold ends a hold. Repeating it is harmless.
+func (g *Gate) Unhold() {
+	g.held = nil
+	g.setLimit()
+}
+
 func (g *Gate) setLimit() {
-	g.limit = nil
+	g.limit = g.held
 	for _, t := range g.tables {
 		if f := t.lowestInFlight(); f != nil && (g.limit == nil || bytes.Compare(f, g.limit) < 0) {
 			g.limit = f

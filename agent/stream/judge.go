@@ -51,11 +51,15 @@ func (s *Stream) release() (bool, error) {
 	if it == nil {
 		return false, nil
 	}
+	s.held() // a hold that is too old ends here
 	if it.begin != nil && !s.gate.Releasable(it.last()) {
 		if lim := s.gate.Limit(); lim == nil || below(it.last(), lim, s.gate.start) {
 			f.blind = true
 			s.poll.ring()
 		}
+		return false, nil
+	}
+	if it.begin != nil && s.stops(it) {
 		return false, nil
 	}
 	switch {

@@ -22,8 +22,8 @@ const (
 
 // rules are what a run may leave out (only here: production has no such switch).
 type rules struct {
-	noVisibility, noWait, noHold, noDrop, noReread, noKeyCoverage, noExact, noOutlive bool
-	fullImages, unit                                                                  bool
+	noVisibility, noWait, noHold, noDrop, noReread, noKeyCoverage, noExact, noOutlive, noHeldIDs bool
+	fullImages, unit                                                                             bool
 	// slow: some commits stay invisible for long, as behind a standby that does not answer.
 	slow bool
 	// truncates: the table is emptied often.
@@ -85,12 +85,14 @@ type model struct {
 	unitSnap *reader
 
 	// volatile: the slot's agent and the readers
-	gate     *Gate
-	planner  *apply.Planner
-	received int
-	queue    []round
-	readers  []*reader
-	stats    map[string]int
+	gate    *Gate
+	planner *apply.Planner
+	// restarted is the token that the gate began with.
+	restarted int
+	received  int
+	queue     []round
+	readers   []*reader
+	stats     map[string]int
 }
 
 func pos(i int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
@@ -153,7 +155,7 @@ func (m *model) restart() {
 		written = append(written, r)
 	}
 	m.gate.Recovered(written)
-	m.received, m.queue = m.token, nil
+	m.received, m.restarted, m.queue = m.token, m.token, nil
 	m.loaded()
 }
 
@@ -232,8 +234,12 @@ func (m *model) step() error {
 	case act < .70:
 		_, horizon := m.snapshot()
 		m.gate.Horizon(horizon)
-	case act < .95:
+	case act < .94:
 		return m.load()
+	case act < .95:
+		if m.done && !m.noExact {
+			return m.compareHeld()
+		}
 	case act < .97: // a reader dies, unheard
 		if len(m.readers) > 0 {
 			i := m.IntN(len(m.readers))

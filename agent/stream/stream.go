@@ -17,7 +17,6 @@ import (
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 const (
@@ -57,12 +56,13 @@ type Stream struct {
 	ready chan struct{}
 
 	// mu guards everything below; the gate is only touched with it.
-	mu    sync.Mutex
-	gate  *Gate
-	queue queue
-	feed  feed
-	judge judge
-	stats stats
+	mu      sync.Mutex
+	gate    *Gate
+	queue   queue
+	feed    feed
+	judge   judge
+	stats   stats
+	barrier barrier
 
 	// Bells wake one waiter each; ringing never blocks.
 	space, work, poll, commit bell
@@ -232,53 +232,57 @@ func (s *Stream) horizon(ctx context.Context) (*connectorv1.PositionResponse, er
 // Handle answers the coordinator's requests to the gate; any goroutine may call it, at any time of the task.
 func (s *Stream) Handle(ctx context.Context, req *fleetv1.GateRequest) *fleetv1.GateReply {
 	reply := &fleetv1.GateReply{Id: req.Id, Pipeline: req.Pipeline}
-	floor, err := s.handle(ctx, req)
-	if err != nil {
+	if err := s.handle(ctx, req, reply); err != nil {
 		reply.Failure = wire.Failure(err)
-		return reply
 	}
-	reply.Floor = floor
 	return reply
 }
 
-func (s *Stream) handle(ctx context.Context, req *fleetv1.GateRequest) (*rowv1.Floor, error) {
+func (s *Stream) handle(ctx context.Context, req *fleetv1.GateRequest, reply *fleetv1.GateReply) error {
 	select {
 	case <-s.ready:
 	case <-ctx.Done():
-		return nil, diag.CallCancelled.New("gate", ctx.Err(), "the stream has not started")
-	}
-	if req.GetReserve() != nil {
-		if err := fault.Point("gate.before-reserve"); err != nil {
-			return nil, err
-		}
-		if _, err := s.horizon(ctx); err != nil {
-			return nil, err
-		}
+		return diag.CallCancelled.New("gate", ctx.Err(), "the stream has not started")
 	}
 	defer s.work.ring()
-	if r := req.GetReset_(); r != nil {
-		return nil, s.reset(ctx, r)
+	switch k := req.Kind.(type) {
+	case *fleetv1.GateRequest_Reserve:
+		return s.reserve(ctx, k.Reserve, reply)
+	case *fleetv1.GateRequest_Reset_:
+		return s.reset(ctx, k.Reset_)
+	case *fleetv1.GateRequest_Hold:
+		return s.hold(ctx, reply)
+	case *fleetv1.GateRequest_Barrier:
+		return s.reach(ctx, k.Barrier.GetCoverage(), reply)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch k := req.Kind.(type) {
-	case *fleetv1.GateRequest_Reserve:
-		return s.reserve(k.Reserve)
 	case *fleetv1.GateRequest_Written:
-		return nil, s.gate.Written(k.Written)
+		return s.gate.Written(k.Written)
 	case *fleetv1.GateRequest_Forget:
 		s.gate.Forget(k.Forget)
-		return nil, nil
+		return nil
 	case *fleetv1.GateRequest_Loaded:
-		return nil, s.gate.TablesLoaded(k.Loaded.Tables)
+		return s.gate.TablesLoaded(k.Loaded.Tables)
+	case *fleetv1.GateRequest_Resume:
+		reply.Missed = s.resume()
+		return nil
 	}
-	return nil, internal("a request of unknown kind")
+	return internal("a request of unknown kind")
 }
 
-// reserve is called with mu held.
-func (s *Stream) reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
-	floor, err := s.gate.Reserve(r)
-	return floor, errors.Join(err, fault.Point("gate.after-reserve"))
+func (s *Stream) reserve(ctx context.Context, r *fleetv1.Reserve, reply *fleetv1.GateReply) (err error) {
+	if err := fault.Point("gate.before-reserve"); err != nil {
+		return err
+	}
+	if _, err := s.horizon(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reply.Floor, err = s.gate.Reserve(r)
+	return errors.Join(err, fault.Point("gate.after-reserve"))
 }
 
 // reset drops everything for the tables from now on, and answers once nothing of them is on its way to the

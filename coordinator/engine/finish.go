@@ -1,19 +1,15 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"slices"
 
 	"github.com/droverdb/drover/coordinator/store"
-	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
-
-const sumTables = 32
 
 // finish waits for the end of the overlap and builds what the load went faster without.
 func (p *Pipeline) finish(ctx context.Context) error {
@@ -74,71 +70,6 @@ func (p *Pipeline) sequences(ctx context.Context) error {
 		}
 	}
 	return p.save(ctx, store.PutCatalog(p.name, p.catalog)...)
-}
-
-// verify compares rows and sums of every table with what was read, then the copy is done.
-func (p *Pipeline) verify(ctx context.Context) error {
-	if p.follow() {
-		return nil
-	}
-	if err := p.enter(ctx, controlv1.Phase_PHASE_VERIFY); err != nil {
-		return err
-	}
-	var differ error
-	for from := 0; from < len(p.tables) && p.spec.Verify != "none"; from += sumTables {
-		err := p.compare(ctx, p.tables[from:min(from+sumTables, len(p.tables))])
-		if d := diag.Find(err); d != nil && d.Code.ID == diag.Differs.ID {
-			differ = err
-		} else if err != nil {
-			return err
-		}
-	}
-	if differ != nil {
-		return differ
-	}
-	return p.enter(ctx, controlv1.Phase_PHASE_DONE)
-}
-
-func (p *Pipeline) compare(ctx context.Context, tables []*table) error {
-	var rows []*rowv1.Table
-	for _, t := range tables {
-		rows = append(rows, t.row)
-	}
-	r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Sum{Sum: &connectorv1.SumRequest{Role: connectorv1.Role_ROLE_SINK, Tables: rows}}}), nil)
-	if err != nil {
-		return err
-	}
-	sums := map[uint32]*connectorv1.SumResponse_One{}
-	for _, s := range r.GetSum().GetSums() {
-		sums[s.Table] = s
-	}
-	var differ error
-	var changes []store.Change
-	for _, t := range tables {
-		s := sums[t.Index]
-		t.Compared = "equal"
-		if s == nil || s.Rows != t.Rows || !sameSum(s.RowSum, t.Sum) {
-			t.Compared = "differs"
-			differ = diag.Differs.New("table "+t.name(), nil, "%d rows were read at the source, %d are at the target", t.Rows, s.GetRows())
-			p.note("error", differ.Error())
-		}
-		changes = append(changes, store.PutTable(p.name, t.Table))
-	}
-	if err := p.save(ctx, changes...); err != nil {
-		return err
-	}
-	return differ
-}
-
-func sameSum(a, b []byte) bool {
-	zero := make([]byte, 16)
-	if len(a) == 0 {
-		a = zero
-	}
-	if len(b) == 0 {
-		b = zero
-	}
-	return bytes.Equal(a, b)
 }
 
 // keepStreaming lasts until somebody stops it or the stream breaks.

@@ -103,6 +103,7 @@ func TestFollow_StaysEqualUnderWritesAndResumesAfterKill(t *testing.T) {
 	p.Kill()
 	p = harness.Start(t, cmd)
 	awaitPhase(t, "f1", data, "streaming")
+	requireCompared(t, "f1", data)
 	p.Kill()
 	forget(t, data) // the target's tokens are all that is left
 	p = harness.Start(t, cmd)
@@ -148,6 +149,22 @@ func awaitPhase(t *testing.T, name, data, phase string) {
 		}
 		return nil
 	})
+}
+
+// requireCompared: source and target were found equal while the writers went on.
+func requireCompared(t *testing.T, name, data string) {
+	t.Helper()
+	r := harness.Run(t, "status", name, "--data", data, "-o", "json")
+	var s struct {
+		Tables struct{ Total, Compared, Equal int }
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil || s.Tables.Total == 0 || s.Tables.Equal != s.Tables.Total {
+		t.Fatalf("not all tables were compared: %s", r)
+	}
+	logs := harness.Run(t, "logs", name, "--data", data).Stdout
+	if !strings.Contains(logs, "tables are equal at ") || !strings.Contains(logs, "/") {
+		t.Errorf("the log does not tell where they are equal: %s", logs)
+	}
 }
 
 // followed are the tables; the materialised view is a state of its own.

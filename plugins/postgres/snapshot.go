@@ -23,7 +23,8 @@ const (
 	retakeFirst = time.Millisecond
 	retakeMax   = 100 * time.Millisecond
 
-	snapshotSQL = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text"
+	beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '" + lockTimeout + "'; "
+	snapshotSQL   = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text"
 )
 
 // snapshotState is what reading tables needs besides the configuration.
@@ -38,7 +39,8 @@ func (s *snapshotState) close() error {
 }
 
 // OpenSnapshot locks the tables against rewriting, takes a snapshot that sees all of the floor, exports it, and
-// holds it until ctx ends. Repeating it makes another snapshot.
+// holds it until ctx ends, or, if asked to give way, until somebody waits for one of the tables. Repeating it makes
+// another snapshot.
 func (s *Source) OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshotRequest, opened func(*connectorv1.OpenSnapshotResponse) error) error {
 	conn, err := connect(ctx, s.cfg, "snapshot", connectorv1.Role_ROLE_SOURCE)
 	if err != nil {
@@ -49,17 +51,50 @@ func (s *Source) OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshot
 	if err != nil {
 		return err
 	}
+	if err := export(ctx, conn, coverage, "source", opened); err != nil {
+		return err
+	}
+	if !req.GiveWay {
+		return hold(ctx, conn)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer s.giveWay(ctx, conn.PgConn().PID(), cancel)()
+	if err := hold(ctx, conn); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); diag.Find(cause) != nil {
+		return cause
+	}
+	return nil
+}
+
+// OpenSnapshot holds a snapshot of the target's tables, locked against rewriting, until ctx ends.
+func (s *Sink) OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshotRequest, opened func(*connectorv1.OpenSnapshotResponse) error) error {
+	conn, err := connect(ctx, s.cfg, "snapshot", connectorv1.Role_ROLE_SOURCE)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn)
+	if _, err := script(ctx, conn, beginSnapshot+lockSQL(req.Tables, (*rowv1.Table).GetTarget)); err != nil {
+		return mapError(err, "target › snapshot")
+	}
+	if err := export(ctx, conn, nil, "target", opened); err != nil {
+		return err
+	}
+	return hold(ctx, conn)
+}
+
+// export names the session's snapshot, for other sessions to see what it sees.
+func export(ctx context.Context, conn *pgx.Conn, coverage *rowv1.Coverage, side string, opened func(*connectorv1.OpenSnapshotResponse) error) error {
 	cells, err := script(ctx, conn, "SELECT pg_export_snapshot()")
 	if err != nil {
-		return mapError(err, "source › snapshot")
+		return mapError(err, side+" › snapshot")
 	}
 	if err := fault.Point("snapshot.after-export"); err != nil {
 		return err
 	}
-	if err := opened(&connectorv1.OpenSnapshotResponse{Snapshot: cells[0], Coverage: coverage}); err != nil {
-		return err
-	}
-	return hold(ctx, conn)
+	return opened(&connectorv1.OpenSnapshotResponse{Snapshot: cells[0], Coverage: coverage})
 }
 
 // hold keeps the session until ctx ends, which is not an error.
@@ -81,8 +116,7 @@ func hold(ctx context.Context, conn *pgx.Conn) error {
 // snapshotAfter begins a transaction whose snapshot includes every pending transaction of the floor. The lock comes
 // first: a table rewritten between snapshot and read would look empty (handover.md, the traps).
 func snapshotAfter(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table, floor *rowv1.Floor) (*rowv1.Coverage, error) {
-	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '" + lockTimeout + "'; " +
-		lockSQL(tables) + snapshotSQL
+	begin := beginSnapshot + lockSQL(tables, (*rowv1.Table).GetSource) + snapshotSQL
 	for pause := retakeFirst; ; pause = min(2*pause, retakeMax) {
 		cells, err := script(ctx, conn, begin)
 		if err != nil {
@@ -107,7 +141,7 @@ func snapshotAfter(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table, f
 }
 
 // lockSQL is one statement for all tables; children of a table are tables of their own.
-func lockSQL(tables []*rowv1.Table) string {
+func lockSQL(tables []*rowv1.Table, ref func(*rowv1.Table) *rowv1.TableRef) string {
 	if len(tables) == 0 {
 		return ""
 	}
@@ -117,7 +151,7 @@ func lockSQL(tables []*rowv1.Table) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString("ONLY " + ident(t.Source.Schema, t.Source.Name))
+		b.WriteString("ONLY " + ident(ref(t).GetSchema(), ref(t).GetName()))
 	}
 	b.WriteString(" IN ACCESS SHARE MODE; ")
 	return b.String()

@@ -38,8 +38,7 @@ type Source interface {
 	Position(ctx context.Context, req *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error)
 	// Split emits the chunks of a table in key order, without scanning it. The union of the ranges is everything.
 	Split(ctx context.Context, req *connectorv1.SplitRequest, emit func(*connectorv1.SplitResponse) error) error
-	// OpenSnapshot calls opened once the shared snapshot exists and holds it until ctx ends.
-	OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshotRequest, opened func(*connectorv1.OpenSnapshotResponse) error) error
+	Snapshotter
 	// ReadChunks emits chunk_begin, chunk_data…, chunk_end for every chunk, in order. emit takes the frame over.
 	ReadChunks(ctx context.Context, req *connectorv1.ReadChunksRequest, emit func(*Frame) error) error
 	// Reread reads single keys at or after the floor: one reread frame.
@@ -47,6 +46,13 @@ type Source interface {
 	// Stream emits rounds from the position on until ctx ends or the log fails. Only acks move the slot.
 	// It keeps the source's session alive while emit blocks.
 	Stream(ctx context.Context, start *connectorv1.StreamRequest_Start, acks <-chan []byte, emit func(*Frame) error) error
+}
+
+// Snapshotter is a side whose tables can be read at one moment by several sessions. Every source is one; a sink may be
+// (AbilitySharedSnapshot), so that source and target can be compared while both go on.
+type Snapshotter interface {
+	// OpenSnapshot calls opened once the shared snapshot exists and holds it until ctx ends.
+	OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshotRequest, opened func(*connectorv1.OpenSnapshotResponse) error) error
 }
 
 // Sink writes a database.

@@ -115,6 +115,18 @@ func (s *server) asSource() (Source, error) {
 	return s.source, nil
 }
 
+// asSnapshotter is the side that was opened, if its tables can be read at one moment.
+func (s *server) asSnapshotter() (Snapshotter, error) {
+	c, err := s.connector()
+	if err != nil {
+		return nil, err
+	}
+	if x, ok := c.(Snapshotter); ok {
+		return x, nil
+	}
+	return nil, diag.Internal.New("connector "+s.name, nil, "it has no shared snapshots of this side")
+}
+
 func (s *server) asSink() (Sink, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -91,7 +91,7 @@ func (c *control) Split(req *connectorv1.SplitRequest, to grpc.ServerStreamingSe
 }
 
 func (c *control) OpenSnapshot(req *connectorv1.OpenSnapshotRequest, to grpc.ServerStreamingServer[connectorv1.OpenSnapshotResponse]) error {
-	return pages(c.server.asSource, Source.OpenSnapshot, req, to)
+	return pages(c.server.asSnapshotter, Snapshotter.OpenSnapshot, req, to)
 }
 
 func (c *control) ApplySchema(req *connectorv1.ApplySchemaRequest, to grpc.ServerStreamingServer[connectorv1.ApplySchemaResponse]) error {

@@ -1407,9 +1407,11 @@ func (x *SplitResponse) GetChunks() []*v1.Chunk {
 }
 
 type OpenSnapshotRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tables        []*v1.Table            `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
-	Floor         *v1.Floor              `protobuf:"bytes,2,opt,name=floor,proto3" json:"floor,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tables []*v1.Table            `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
+	Floor  *v1.Floor              `protobuf:"bytes,2,opt,name=floor,proto3" json:"floor,omitempty"`
+	// End when another session waits for the tables.
+	GiveWay       bool `protobuf:"varint,3,opt,name=give_way,json=giveWay,proto3" json:"give_way,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1456,6 +1458,13 @@ func (x *OpenSnapshotRequest) GetFloor() *v1.Floor {
 		return x.Floor
 	}
 	return nil
+}
+
+func (x *OpenSnapshotRequest) GetGiveWay() bool {
+	if x != nil {
+		return x.GiveWay
+	}
+	return false
 }
 
 type OpenSnapshotResponse struct {
@@ -2801,10 +2810,11 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x05table\x18\x01 \x01(\v2\x14.drover.row.v1.TableR\x05table\x12!\n" +
 	"\ftarget_bytes\x18\x02 \x01(\x03R\vtargetBytes\"=\n" +
 	"\rSplitResponse\x12,\n" +
-	"\x06chunks\x18\x01 \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\"o\n" +
+	"\x06chunks\x18\x01 \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\"\x8a\x01\n" +
 	"\x13OpenSnapshotRequest\x12,\n" +
 	"\x06tables\x18\x01 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12*\n" +
-	"\x05floor\x18\x02 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\"g\n" +
+	"\x05floor\x18\x02 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x12\x19\n" +
+	"\bgive_way\x18\x03 \x01(\bR\agiveWay\"g\n" +
 	"\x14OpenSnapshotResponse\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x123\n" +
 	"\bcoverage\x18\x02 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\"\xcd\x01\n" +

@@ -53,7 +53,7 @@ type ConnectorServiceClient interface {
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
 	Position(ctx context.Context, in *PositionRequest, opts ...grpc.CallOption) (*PositionResponse, error)
 	Split(ctx context.Context, in *SplitRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SplitResponse], error)
-	// OpenSnapshot holds a shared snapshot for as long as the stream lives.
+	// OpenSnapshot holds a shared snapshot for as long as the stream lives; at a sink, one of the target.
 	OpenSnapshot(ctx context.Context, in *OpenSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenSnapshotResponse], error)
 	Sum(ctx context.Context, in *SumRequest, opts ...grpc.CallOption) (*SumResponse, error)
 	ApplySchema(ctx context.Context, in *ApplySchemaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ApplySchemaResponse], error)
@@ -250,7 +250,7 @@ type ConnectorServiceServer interface {
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	Position(context.Context, *PositionRequest) (*PositionResponse, error)
 	Split(*SplitRequest, grpc.ServerStreamingServer[SplitResponse]) error
-	// OpenSnapshot holds a shared snapshot for as long as the stream lives.
+	// OpenSnapshot holds a shared snapshot for as long as the stream lives; at a sink, one of the target.
 	OpenSnapshot(*OpenSnapshotRequest, grpc.ServerStreamingServer[OpenSnapshotResponse]) error
 	Sum(context.Context, *SumRequest) (*SumResponse, error)
 	ApplySchema(*ApplySchemaRequest, grpc.ServerStreamingServer[ApplySchemaResponse]) error

@@ -1678,6 +1678,9 @@ type GateRequest struct {
 	//	*GateRequest_Forget
 	//	*GateRequest_Loaded
 	//	*GateRequest_Reset_
+	//	*GateRequest_Hold
+	//	*GateRequest_Barrier
+	//	*GateRequest_Resume
 	Kind          isGateRequest_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1779,6 +1782,33 @@ func (x *GateRequest) GetReset_() *ResetTables {
 	return nil
 }
 
+func (x *GateRequest) GetHold() *Hold {
+	if x != nil {
+		if x, ok := x.Kind.(*GateRequest_Hold); ok {
+			return x.Hold
+		}
+	}
+	return nil
+}
+
+func (x *GateRequest) GetBarrier() *Barrier {
+	if x != nil {
+		if x, ok := x.Kind.(*GateRequest_Barrier); ok {
+			return x.Barrier
+		}
+	}
+	return nil
+}
+
+func (x *GateRequest) GetResume() *Resume {
+	if x != nil {
+		if x, ok := x.Kind.(*GateRequest_Resume); ok {
+			return x.Resume
+		}
+	}
+	return nil
+}
+
 type isGateRequest_Kind interface {
 	isGateRequest_Kind()
 }
@@ -1807,6 +1837,21 @@ type GateRequest_Reset_ struct {
 	Reset_ *ResetTables `protobuf:"bytes,7,opt,name=reset,proto3,oneof"`
 }
 
+type GateRequest_Hold struct {
+	// Stop releasing at what was received: the answer is the floor of a snapshot to compare with.
+	Hold *Hold `protobuf:"bytes,8,opt,name=hold,proto3,oneof"`
+}
+
+type GateRequest_Barrier struct {
+	// Go on to exactly what that snapshot includes, and answer once the target has committed it.
+	Barrier *Barrier `protobuf:"bytes,9,opt,name=barrier,proto3,oneof"`
+}
+
+type GateRequest_Resume struct {
+	// Release everything again.
+	Resume *Resume `protobuf:"bytes,10,opt,name=resume,proto3,oneof"`
+}
+
 func (*GateRequest_Reserve) isGateRequest_Kind() {}
 
 func (*GateRequest_Written) isGateRequest_Kind() {}
@@ -1816,6 +1861,129 @@ func (*GateRequest_Forget) isGateRequest_Kind() {}
 func (*GateRequest_Loaded) isGateRequest_Kind() {}
 
 func (*GateRequest_Reset_) isGateRequest_Kind() {}
+
+func (*GateRequest_Hold) isGateRequest_Kind() {}
+
+func (*GateRequest_Barrier) isGateRequest_Kind() {}
+
+func (*GateRequest_Resume) isGateRequest_Kind() {}
+
+// Hold ends by itself after a while, lest a coordinator that is gone stops the stream: Resume then misses.
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{19}
+}
+
+type Barrier struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Coverage      *v11.Coverage          `protobuf:"bytes,1,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Barrier) Reset() {
+	*x = Barrier{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Barrier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Barrier) ProtoMessage() {}
+
+func (x *Barrier) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Barrier.ProtoReflect.Descriptor instead.
+func (*Barrier) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Barrier) GetCoverage() *v11.Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
+type Resume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resume) Reset() {
+	*x = Resume{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resume) ProtoMessage() {}
+
+func (x *Resume) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resume.ProtoReflect.Descriptor instead.
+func (*Resume) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{21}
+}
 
 type Reserve struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1828,7 +1996,7 @@ type Reserve struct {
 
 func (x *Reserve) Reset() {
 	*x = Reserve{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2008,7 @@ func (x *Reserve) String() string {
 func (*Reserve) ProtoMessage() {}
 
 func (x *Reserve) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2021,7 @@ func (x *Reserve) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reserve.ProtoReflect.Descriptor instead.
 func (*Reserve) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{19}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Reserve) GetChunks() []*GateChunk {
@@ -1881,7 +2049,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2061,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2074,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{20}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Written) GetChunks() []*GateChunk {
@@ -1940,7 +2108,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2120,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2133,7 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{21}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Forget) GetChunks() []uint64 {
@@ -1991,7 +2159,7 @@ type TablesLoaded struct {
 
 func (x *TablesLoaded) Reset() {
 	*x = TablesLoaded{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2171,7 @@ func (x *TablesLoaded) String() string {
 func (*TablesLoaded) ProtoMessage() {}
 
 func (x *TablesLoaded) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2184,7 @@ func (x *TablesLoaded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesLoaded.ProtoReflect.Descriptor instead.
 func (*TablesLoaded) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{22}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TablesLoaded) GetTables() []uint32 {
@@ -2035,7 +2203,7 @@ type ResetTables struct {
 
 func (x *ResetTables) Reset() {
 	*x = ResetTables{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2215,7 @@ func (x *ResetTables) String() string {
 func (*ResetTables) ProtoMessage() {}
 
 func (x *ResetTables) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2228,7 @@ func (x *ResetTables) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTables.ProtoReflect.Descriptor instead.
 func (*ResetTables) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{23}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResetTables) GetTables() []uint32 {
@@ -2071,18 +2239,20 @@ func (x *ResetTables) GetTables() []uint32 {
 }
 
 type GateReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Pipeline      string                 `protobuf:"bytes,2,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
-	Floor         *v11.Floor             `protobuf:"bytes,3,opt,name=floor,proto3" json:"floor,omitempty"`
-	Failure       *Failure               `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Pipeline string                 `protobuf:"bytes,2,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Floor    *v11.Floor             `protobuf:"bytes,3,opt,name=floor,proto3" json:"floor,omitempty"`
+	Failure  *Failure               `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Why the target could not be held at the barrier; another snapshot may do. Empty: it is held.
+	Missed        string `protobuf:"bytes,5,opt,name=missed,proto3" json:"missed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GateReply) Reset() {
 	*x = GateReply{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2264,7 @@ func (x *GateReply) String() string {
 func (*GateReply) ProtoMessage() {}
 
 func (x *GateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2277,7 @@ func (x *GateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateReply.ProtoReflect.Descriptor instead.
 func (*GateReply) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{24}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GateReply) GetId() uint64 {
@@ -2138,6 +2308,13 @@ func (x *GateReply) GetFailure() *Failure {
 	return nil
 }
 
+func (x *GateReply) GetMissed() string {
+	if x != nil {
+		return x.Missed
+	}
+	return ""
+}
+
 // Failure is an error as people see it: registered code, where, why, fix.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2152,7 +2329,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2341,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2354,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{25}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failure) GetCode() string {
@@ -2243,7 +2420,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2432,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2445,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{26}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Result) GetTask() uint64 {
@@ -2514,7 +2691,7 @@ type SchemaResult struct {
 
 func (x *SchemaResult) Reset() {
 	*x = SchemaResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +2703,7 @@ func (x *SchemaResult) String() string {
 func (*SchemaResult) ProtoMessage() {}
 
 func (x *SchemaResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2716,7 @@ func (x *SchemaResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaResult.ProtoReflect.Descriptor instead.
 func (*SchemaResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{27}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SchemaResult) GetSteps() []*v1.ApplySchemaResponse {
@@ -2558,7 +2735,7 @@ type StreamResult struct {
 
 func (x *StreamResult) Reset() {
 	*x = StreamResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +2747,7 @@ func (x *StreamResult) String() string {
 func (*StreamResult) ProtoMessage() {}
 
 func (x *StreamResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +2760,7 @@ func (x *StreamResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamResult.ProtoReflect.Descriptor instead.
 func (*StreamResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{28}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StreamResult) GetPosition() []byte {
@@ -2614,7 +2791,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +2803,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +2816,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{29}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetTask() uint64 {
@@ -2778,7 +2955,7 @@ type StreamStarted struct {
 
 func (x *StreamStarted) Reset() {
 	*x = StreamStarted{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2790,7 +2967,7 @@ func (x *StreamStarted) String() string {
 func (*StreamStarted) ProtoMessage() {}
 
 func (x *StreamStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2803,7 +2980,7 @@ func (x *StreamStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamStarted.ProtoReflect.Descriptor instead.
 func (*StreamStarted) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{30}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StreamStarted) GetPosition() []byte {
@@ -2823,7 +3000,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +3012,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +3025,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{31}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Progress) GetTasks() []*TaskProgress {
@@ -2872,7 +3049,7 @@ type TaskProgress struct {
 
 func (x *TaskProgress) Reset() {
 	*x = TaskProgress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2884,7 +3061,7 @@ func (x *TaskProgress) String() string {
 func (*TaskProgress) ProtoMessage() {}
 
 func (x *TaskProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2897,7 +3074,7 @@ func (x *TaskProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskProgress.ProtoReflect.Descriptor instead.
 func (*TaskProgress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{32}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TaskProgress) GetTask() uint64 {
@@ -2969,7 +3146,7 @@ type StreamProgress struct {
 
 func (x *StreamProgress) Reset() {
 	*x = StreamProgress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3158,7 @@ func (x *StreamProgress) String() string {
 func (*StreamProgress) ProtoMessage() {}
 
 func (x *StreamProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3171,7 @@ func (x *StreamProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamProgress.ProtoReflect.Descriptor instead.
 func (*StreamProgress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{33}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StreamProgress) GetApplied() []byte {
@@ -3262,7 +3439,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x04keys\x18\x02 \x01(\v2\x17.drover.row.v1.KeyRangeR\x04keys\x12*\n" +
 	"\x05floor\x18\x03 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x12\x18\n" +
 	"\awritten\x18\x04 \x01(\bR\awritten\x123\n" +
-	"\bcoverage\x18\x05 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\"\xcf\x02\n" +
+	"\bcoverage\x18\x05 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\"\xe5\x03\n" +
 	"\vGateRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x124\n" +
@@ -3270,8 +3447,16 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\awritten\x18\x04 \x01(\v2\x18.drover.fleet.v1.WrittenH\x00R\awritten\x121\n" +
 	"\x06forget\x18\x05 \x01(\v2\x17.drover.fleet.v1.ForgetH\x00R\x06forget\x127\n" +
 	"\x06loaded\x18\x06 \x01(\v2\x1d.drover.fleet.v1.TablesLoadedH\x00R\x06loaded\x124\n" +
-	"\x05reset\x18\a \x01(\v2\x1c.drover.fleet.v1.ResetTablesH\x00R\x05resetB\x06\n" +
-	"\x04kind\"S\n" +
+	"\x05reset\x18\a \x01(\v2\x1c.drover.fleet.v1.ResetTablesH\x00R\x05reset\x12+\n" +
+	"\x04hold\x18\b \x01(\v2\x15.drover.fleet.v1.HoldH\x00R\x04hold\x124\n" +
+	"\abarrier\x18\t \x01(\v2\x18.drover.fleet.v1.BarrierH\x00R\abarrier\x121\n" +
+	"\x06resume\x18\n" +
+	" \x01(\v2\x17.drover.fleet.v1.ResumeH\x00R\x06resumeB\x06\n" +
+	"\x04kind\"\x06\n" +
+	"\x04Hold\">\n" +
+	"\aBarrier\x123\n" +
+	"\bcoverage\x18\x01 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\"\b\n" +
+	"\x06Resume\"S\n" +
 	"\aReserve\x122\n" +
 	"\x06chunks\x18\x01 \x03(\v2\x1a.drover.fleet.v1.GateChunkR\x06chunks\x12\x14\n" +
 	"\x05units\x18\x02 \x03(\rR\x05units\"\x91\x01\n" +
@@ -3285,12 +3470,13 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\fTablesLoaded\x12\x16\n" +
 	"\x06tables\x18\x01 \x03(\rR\x06tables\"%\n" +
 	"\vResetTables\x12\x16\n" +
-	"\x06tables\x18\x01 \x03(\rR\x06tables\"\x97\x01\n" +
+	"\x06tables\x18\x01 \x03(\rR\x06tables\"\xaf\x01\n" +
 	"\tGateReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12*\n" +
 	"\x05floor\x18\x03 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x122\n" +
-	"\afailure\x18\x04 \x01(\v2\x18.drover.fleet.v1.FailureR\afailure\"\x8c\x01\n" +
+	"\afailure\x18\x04 \x01(\v2\x18.drover.fleet.v1.FailureR\afailure\x12\x16\n" +
+	"\x06missed\x18\x05 \x01(\tR\x06missed\"\x8c\x01\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05where\x18\x02 \x01(\tR\x05where\x12\x10\n" +
@@ -3389,7 +3575,7 @@ func file_drover_fleet_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_fleet_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_drover_fleet_v1_fleet_proto_goTypes = []any{
 	(FailureClass)(0),               // 0: drover.fleet.v1.FailureClass
 	(*SessionRequest)(nil),          // 1: drover.fleet.v1.SessionRequest
@@ -3411,62 +3597,65 @@ var file_drover_fleet_v1_fleet_proto_goTypes = []any{
 	(*GateTable)(nil),               // 17: drover.fleet.v1.GateTable
 	(*GateChunk)(nil),               // 18: drover.fleet.v1.GateChunk
 	(*GateRequest)(nil),             // 19: drover.fleet.v1.GateRequest
-	(*Reserve)(nil),                 // 20: drover.fleet.v1.Reserve
-	(*Written)(nil),                 // 21: drover.fleet.v1.Written
-	(*Forget)(nil),                  // 22: drover.fleet.v1.Forget
-	(*TablesLoaded)(nil),            // 23: drover.fleet.v1.TablesLoaded
-	(*ResetTables)(nil),             // 24: drover.fleet.v1.ResetTables
-	(*GateReply)(nil),               // 25: drover.fleet.v1.GateReply
-	(*Failure)(nil),                 // 26: drover.fleet.v1.Failure
-	(*Result)(nil),                  // 27: drover.fleet.v1.Result
-	(*SchemaResult)(nil),            // 28: drover.fleet.v1.SchemaResult
-	(*StreamResult)(nil),            // 29: drover.fleet.v1.StreamResult
-	(*Event)(nil),                   // 30: drover.fleet.v1.Event
-	(*StreamStarted)(nil),           // 31: drover.fleet.v1.StreamStarted
-	(*Progress)(nil),                // 32: drover.fleet.v1.Progress
-	(*TaskProgress)(nil),            // 33: drover.fleet.v1.TaskProgress
-	(*StreamProgress)(nil),          // 34: drover.fleet.v1.StreamProgress
-	nil,                             // 35: drover.fleet.v1.Hello.LabelsEntry
-	nil,                             // 36: drover.fleet.v1.Endpoint.OptionsEntry
-	(v1.Role)(0),                    // 37: drover.connector.v1.Role
-	(*v1.CheckRequest)(nil),         // 38: drover.connector.v1.CheckRequest
-	(*v1.DiscoverRequest)(nil),      // 39: drover.connector.v1.DiscoverRequest
-	(*v1.PrepareRequest)(nil),       // 40: drover.connector.v1.PrepareRequest
-	(*v1.ReleaseRequest)(nil),       // 41: drover.connector.v1.ReleaseRequest
-	(*v1.SplitRequest)(nil),         // 42: drover.connector.v1.SplitRequest
-	(*v1.OpenSnapshotRequest)(nil),  // 43: drover.connector.v1.OpenSnapshotRequest
-	(*v1.SumRequest)(nil),           // 44: drover.connector.v1.SumRequest
-	(*v1.ApplySchemaRequest)(nil),   // 45: drover.connector.v1.ApplySchemaRequest
-	(*v1.RecoverRequest)(nil),       // 46: drover.connector.v1.RecoverRequest
-	(*v1.ResetRequest)(nil),         // 47: drover.connector.v1.ResetRequest
-	(*v1.PositionRequest)(nil),      // 48: drover.connector.v1.PositionRequest
-	(*v1.DescribeResponse)(nil),     // 49: drover.connector.v1.DescribeResponse
-	(*v1.OpenResponse)(nil),         // 50: drover.connector.v1.OpenResponse
-	(*v11.Chunk)(nil),               // 51: drover.row.v1.Chunk
-	(*v11.Table)(nil),               // 52: drover.row.v1.Table
-	(*v11.Floor)(nil),               // 53: drover.row.v1.Floor
-	(*v11.ChunkResult)(nil),         // 54: drover.row.v1.ChunkResult
-	(*v11.KeyRange)(nil),            // 55: drover.row.v1.KeyRange
-	(*v11.Coverage)(nil),            // 56: drover.row.v1.Coverage
-	(*v1.CheckResponse)(nil),        // 57: drover.connector.v1.CheckResponse
-	(*v1.DiscoverResponse)(nil),     // 58: drover.connector.v1.DiscoverResponse
-	(*v1.PrepareResponse)(nil),      // 59: drover.connector.v1.PrepareResponse
-	(*v1.ReleaseResponse)(nil),      // 60: drover.connector.v1.ReleaseResponse
-	(*v1.SplitResponse)(nil),        // 61: drover.connector.v1.SplitResponse
-	(*v1.SumResponse)(nil),          // 62: drover.connector.v1.SumResponse
-	(*v1.RecoverResponse)(nil),      // 63: drover.connector.v1.RecoverResponse
-	(*v1.ResetResponse)(nil),        // 64: drover.connector.v1.ResetResponse
-	(*v1.PositionResponse)(nil),     // 65: drover.connector.v1.PositionResponse
-	(*v1.ApplySchemaResponse)(nil),  // 66: drover.connector.v1.ApplySchemaResponse
-	(*v1.OpenSnapshotResponse)(nil), // 67: drover.connector.v1.OpenSnapshotResponse
+	(*Hold)(nil),                    // 20: drover.fleet.v1.Hold
+	(*Barrier)(nil),                 // 21: drover.fleet.v1.Barrier
+	(*Resume)(nil),                  // 22: drover.fleet.v1.Resume
+	(*Reserve)(nil),                 // 23: drover.fleet.v1.Reserve
+	(*Written)(nil),                 // 24: drover.fleet.v1.Written
+	(*Forget)(nil),                  // 25: drover.fleet.v1.Forget
+	(*TablesLoaded)(nil),            // 26: drover.fleet.v1.TablesLoaded
+	(*ResetTables)(nil),             // 27: drover.fleet.v1.ResetTables
+	(*GateReply)(nil),               // 28: drover.fleet.v1.GateReply
+	(*Failure)(nil),                 // 29: drover.fleet.v1.Failure
+	(*Result)(nil),                  // 30: drover.fleet.v1.Result
+	(*SchemaResult)(nil),            // 31: drover.fleet.v1.SchemaResult
+	(*StreamResult)(nil),            // 32: drover.fleet.v1.StreamResult
+	(*Event)(nil),                   // 33: drover.fleet.v1.Event
+	(*StreamStarted)(nil),           // 34: drover.fleet.v1.StreamStarted
+	(*Progress)(nil),                // 35: drover.fleet.v1.Progress
+	(*TaskProgress)(nil),            // 36: drover.fleet.v1.TaskProgress
+	(*StreamProgress)(nil),          // 37: drover.fleet.v1.StreamProgress
+	nil,                             // 38: drover.fleet.v1.Hello.LabelsEntry
+	nil,                             // 39: drover.fleet.v1.Endpoint.OptionsEntry
+	(v1.Role)(0),                    // 40: drover.connector.v1.Role
+	(*v1.CheckRequest)(nil),         // 41: drover.connector.v1.CheckRequest
+	(*v1.DiscoverRequest)(nil),      // 42: drover.connector.v1.DiscoverRequest
+	(*v1.PrepareRequest)(nil),       // 43: drover.connector.v1.PrepareRequest
+	(*v1.ReleaseRequest)(nil),       // 44: drover.connector.v1.ReleaseRequest
+	(*v1.SplitRequest)(nil),         // 45: drover.connector.v1.SplitRequest
+	(*v1.OpenSnapshotRequest)(nil),  // 46: drover.connector.v1.OpenSnapshotRequest
+	(*v1.SumRequest)(nil),           // 47: drover.connector.v1.SumRequest
+	(*v1.ApplySchemaRequest)(nil),   // 48: drover.connector.v1.ApplySchemaRequest
+	(*v1.RecoverRequest)(nil),       // 49: drover.connector.v1.RecoverRequest
+	(*v1.ResetRequest)(nil),         // 50: drover.connector.v1.ResetRequest
+	(*v1.PositionRequest)(nil),      // 51: drover.connector.v1.PositionRequest
+	(*v1.DescribeResponse)(nil),     // 52: drover.connector.v1.DescribeResponse
+	(*v1.OpenResponse)(nil),         // 53: drover.connector.v1.OpenResponse
+	(*v11.Chunk)(nil),               // 54: drover.row.v1.Chunk
+	(*v11.Table)(nil),               // 55: drover.row.v1.Table
+	(*v11.Floor)(nil),               // 56: drover.row.v1.Floor
+	(*v11.ChunkResult)(nil),         // 57: drover.row.v1.ChunkResult
+	(*v11.KeyRange)(nil),            // 58: drover.row.v1.KeyRange
+	(*v11.Coverage)(nil),            // 59: drover.row.v1.Coverage
+	(*v1.CheckResponse)(nil),        // 60: drover.connector.v1.CheckResponse
+	(*v1.DiscoverResponse)(nil),     // 61: drover.connector.v1.DiscoverResponse
+	(*v1.PrepareResponse)(nil),      // 62: drover.connector.v1.PrepareResponse
+	(*v1.ReleaseResponse)(nil),      // 63: drover.connector.v1.ReleaseResponse
+	(*v1.SplitResponse)(nil),        // 64: drover.connector.v1.SplitResponse
+	(*v1.SumResponse)(nil),          // 65: drover.connector.v1.SumResponse
+	(*v1.RecoverResponse)(nil),      // 66: drover.connector.v1.RecoverResponse
+	(*v1.ResetResponse)(nil),        // 67: drover.connector.v1.ResetResponse
+	(*v1.PositionResponse)(nil),     // 68: drover.connector.v1.PositionResponse
+	(*v1.ApplySchemaResponse)(nil),  // 69: drover.connector.v1.ApplySchemaResponse
+	(*v1.OpenSnapshotResponse)(nil), // 70: drover.connector.v1.OpenSnapshotResponse
 }
 var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	5,  // 0: drover.fleet.v1.SessionRequest.hello:type_name -> drover.fleet.v1.Hello
 	7,  // 1: drover.fleet.v1.SessionRequest.heartbeat:type_name -> drover.fleet.v1.Heartbeat
-	32, // 2: drover.fleet.v1.SessionRequest.progress:type_name -> drover.fleet.v1.Progress
-	27, // 3: drover.fleet.v1.SessionRequest.result:type_name -> drover.fleet.v1.Result
-	30, // 4: drover.fleet.v1.SessionRequest.event:type_name -> drover.fleet.v1.Event
-	25, // 5: drover.fleet.v1.SessionRequest.gate_reply:type_name -> drover.fleet.v1.GateReply
+	35, // 2: drover.fleet.v1.SessionRequest.progress:type_name -> drover.fleet.v1.Progress
+	30, // 3: drover.fleet.v1.SessionRequest.result:type_name -> drover.fleet.v1.Result
+	33, // 4: drover.fleet.v1.SessionRequest.event:type_name -> drover.fleet.v1.Event
+	28, // 5: drover.fleet.v1.SessionRequest.gate_reply:type_name -> drover.fleet.v1.GateReply
 	6,  // 6: drover.fleet.v1.SessionResponse.welcome:type_name -> drover.fleet.v1.Welcome
 	10, // 7: drover.fleet.v1.SessionResponse.task:type_name -> drover.fleet.v1.Task
 	11, // 8: drover.fleet.v1.SessionResponse.cancel:type_name -> drover.fleet.v1.Cancel
@@ -3475,77 +3664,81 @@ var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	3,  // 11: drover.fleet.v1.SessionResponse.grants:type_name -> drover.fleet.v1.Grants
 	4,  // 12: drover.fleet.v1.Grants.all:type_name -> drover.fleet.v1.Grant
 	9,  // 13: drover.fleet.v1.Grant.sink:type_name -> drover.fleet.v1.Endpoint
-	35, // 14: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
-	36, // 15: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
-	37, // 16: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
+	38, // 14: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
+	39, // 15: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
+	40, // 16: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
 	9,  // 17: drover.fleet.v1.Task.source:type_name -> drover.fleet.v1.Endpoint
 	9,  // 18: drover.fleet.v1.Task.sink:type_name -> drover.fleet.v1.Endpoint
 	12, // 19: drover.fleet.v1.Task.open:type_name -> drover.fleet.v1.OpenTask
-	38, // 20: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
-	39, // 21: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
-	40, // 22: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
-	41, // 23: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
-	42, // 24: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
-	43, // 25: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
-	44, // 26: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
-	45, // 27: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
-	46, // 28: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
-	47, // 29: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
+	41, // 20: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
+	42, // 21: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
+	43, // 22: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
+	44, // 23: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
+	45, // 24: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
+	46, // 25: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
+	47, // 26: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
+	48, // 27: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
+	49, // 28: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
+	50, // 29: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
 	14, // 30: drover.fleet.v1.Task.load:type_name -> drover.fleet.v1.LoadTask
 	16, // 31: drover.fleet.v1.Task.stream:type_name -> drover.fleet.v1.StreamTask
-	48, // 32: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
-	49, // 33: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
-	50, // 34: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
-	51, // 35: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
-	52, // 36: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
-	53, // 37: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
-	54, // 38: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
-	52, // 39: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
+	51, // 32: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
+	52, // 33: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
+	53, // 34: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
+	54, // 35: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
+	55, // 36: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
+	56, // 37: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
+	57, // 38: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
+	55, // 39: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
 	17, // 40: drover.fleet.v1.StreamTask.gate:type_name -> drover.fleet.v1.GateTable
 	18, // 41: drover.fleet.v1.GateTable.chunks:type_name -> drover.fleet.v1.GateChunk
-	55, // 42: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
-	53, // 43: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
-	56, // 44: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
-	20, // 45: drover.fleet.v1.GateRequest.reserve:type_name -> drover.fleet.v1.Reserve
-	21, // 46: drover.fleet.v1.GateRequest.written:type_name -> drover.fleet.v1.Written
-	22, // 47: drover.fleet.v1.GateRequest.forget:type_name -> drover.fleet.v1.Forget
-	23, // 48: drover.fleet.v1.GateRequest.loaded:type_name -> drover.fleet.v1.TablesLoaded
-	24, // 49: drover.fleet.v1.GateRequest.reset:type_name -> drover.fleet.v1.ResetTables
-	18, // 50: drover.fleet.v1.Reserve.chunks:type_name -> drover.fleet.v1.GateChunk
-	18, // 51: drover.fleet.v1.Written.chunks:type_name -> drover.fleet.v1.GateChunk
-	56, // 52: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
-	53, // 53: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
-	26, // 54: drover.fleet.v1.GateReply.failure:type_name -> drover.fleet.v1.Failure
-	0,  // 55: drover.fleet.v1.Failure.class:type_name -> drover.fleet.v1.FailureClass
-	26, // 56: drover.fleet.v1.Result.failure:type_name -> drover.fleet.v1.Failure
-	13, // 57: drover.fleet.v1.Result.open:type_name -> drover.fleet.v1.OpenResult
-	57, // 58: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
-	58, // 59: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
-	59, // 60: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
-	60, // 61: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
-	61, // 62: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
-	62, // 63: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
-	28, // 64: drover.fleet.v1.Result.schema:type_name -> drover.fleet.v1.SchemaResult
-	63, // 65: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
-	64, // 66: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
-	15, // 67: drover.fleet.v1.Result.load:type_name -> drover.fleet.v1.LoadResult
-	29, // 68: drover.fleet.v1.Result.stream:type_name -> drover.fleet.v1.StreamResult
-	65, // 69: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
-	66, // 70: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
-	67, // 71: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
-	61, // 72: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
-	66, // 73: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
-	31, // 74: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
-	28, // 75: drover.fleet.v1.Event.schema_steps:type_name -> drover.fleet.v1.SchemaResult
-	33, // 76: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
-	34, // 77: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
-	1,  // 78: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
-	2,  // 79: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
-	79, // [79:80] is the sub-list for method output_type
-	78, // [78:79] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	58, // 42: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
+	56, // 43: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
+	59, // 44: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
+	23, // 45: drover.fleet.v1.GateRequest.reserve:type_name -> drover.fleet.v1.Reserve
+	24, // 46: drover.fleet.v1.GateRequest.written:type_name -> drover.fleet.v1.Written
+	25, // 47: drover.fleet.v1.GateRequest.forget:type_name -> drover.fleet.v1.Forget
+	26, // 48: drover.fleet.v1.GateRequest.loaded:type_name -> drover.fleet.v1.TablesLoaded
+	27, // 49: drover.fleet.v1.GateRequest.reset:type_name -> drover.fleet.v1.ResetTables
+	20, // 50: drover.fleet.v1.GateRequest.hold:type_name -> drover.fleet.v1.Hold
+	21, // 51: drover.fleet.v1.GateRequest.barrier:type_name -> drover.fleet.v1.Barrier
+	22, // 52: drover.fleet.v1.GateRequest.resume:type_name -> drover.fleet.v1.Resume
+	59, // 53: drover.fleet.v1.Barrier.coverage:type_name -> drover.row.v1.Coverage
+	18, // 54: drover.fleet.v1.Reserve.chunks:type_name -> drover.fleet.v1.GateChunk
+	18, // 55: drover.fleet.v1.Written.chunks:type_name -> drover.fleet.v1.GateChunk
+	59, // 56: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
+	56, // 57: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
+	29, // 58: drover.fleet.v1.GateReply.failure:type_name -> drover.fleet.v1.Failure
+	0,  // 59: drover.fleet.v1.Failure.class:type_name -> drover.fleet.v1.FailureClass
+	29, // 60: drover.fleet.v1.Result.failure:type_name -> drover.fleet.v1.Failure
+	13, // 61: drover.fleet.v1.Result.open:type_name -> drover.fleet.v1.OpenResult
+	60, // 62: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
+	61, // 63: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
+	62, // 64: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
+	63, // 65: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
+	64, // 66: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
+	65, // 67: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
+	31, // 68: drover.fleet.v1.Result.schema:type_name -> drover.fleet.v1.SchemaResult
+	66, // 69: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
+	67, // 70: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
+	15, // 71: drover.fleet.v1.Result.load:type_name -> drover.fleet.v1.LoadResult
+	32, // 72: drover.fleet.v1.Result.stream:type_name -> drover.fleet.v1.StreamResult
+	68, // 73: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
+	69, // 74: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
+	70, // 75: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
+	64, // 76: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
+	69, // 77: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
+	34, // 78: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
+	31, // 79: drover.fleet.v1.Event.schema_steps:type_name -> drover.fleet.v1.SchemaResult
+	36, // 80: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
+	37, // 81: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
+	1,  // 82: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
+	2,  // 83: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
+	83, // [83:84] is the sub-list for method output_type
+	82, // [82:83] is the sub-list for method input_type
+	82, // [82:82] is the sub-list for extension type_name
+	82, // [82:82] is the sub-list for extension extendee
+	0,  // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_drover_fleet_v1_fleet_proto_init() }
@@ -3591,8 +3784,11 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*GateRequest_Forget)(nil),
 		(*GateRequest_Loaded)(nil),
 		(*GateRequest_Reset_)(nil),
+		(*GateRequest_Hold)(nil),
+		(*GateRequest_Barrier)(nil),
+		(*GateRequest_Resume)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[26].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[29].OneofWrappers = []any{
 		(*Result_Open)(nil),
 		(*Result_Check)(nil),
 		(*Result_Discover)(nil),
@@ -3607,7 +3803,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Result_Stream)(nil),
 		(*Result_Position)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[29].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[32].OneofWrappers = []any{
 		(*Event_Snapshot)(nil),
 		(*Event_Chunks)(nil),
 		(*Event_SchemaStep)(nil),
@@ -3621,7 +3817,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_fleet_v1_fleet_proto_rawDesc), len(file_drover_fleet_v1_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
