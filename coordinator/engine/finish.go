@@ -8,7 +8,6 @@ import (
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // finish waits for the end of the overlap and builds what the load went faster without.
