@@ -12,16 +12,20 @@ import (
 // lease is how long an agent's session outlives its last word, and a leader's key the leader.
 const lease = 10 * time.Second
 
-// A connector that hangs, in the middle of anything, is noticed, ended and replaced, and what it held is free again.
-func TestFreeze_AConnectorThatHangsIsReplaced(t *testing.T) {
-	for _, point := range []string{"read.after-copy", "write.before-commit", "apply.before-commit", "slot.before-feedback"} {
-		t.Run(point, func(t *testing.T) {
+// Connectors that hang, in the middle of anything, are noticed, ended and replaced, and what they held is free again.
+func TestFreeze_ConnectorsThatHangAreReplaced(t *testing.T) {
+	t.Parallel()
+	for name, points := range map[string][]string{
+		"load":   {"read.after-copy", "write.before-commit"},
+		"stream": {"slot.before-feedback", "apply.before-commit"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, "hang_"+strings.NewReplacer(".", "_", "-", "_").Replace(point), point+"=pause")
+			r := newRig(t, "hang_"+name, strings.Join(points, "=pause,")+"=pause")
 			r.tree()
 			r.write()
 			r.apply("")
-			r.fired(point)
+			r.fired(points...)
 			r.await("streaming")
 			r.flowing()
 			r.stopWriting()

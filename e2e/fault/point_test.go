@@ -56,6 +56,7 @@ func TestScenarios_CoverEveryPoint(t *testing.T) {
 
 // Whoever dies, wherever: the next start goes on, nothing is lost or doubled, and delete leaves nothing behind.
 func TestPoints_NothingIsLostWhoeverDies(t *testing.T) {
+	t.Parallel()
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package fault_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -16,7 +17,14 @@ import (
 	"github.com/droverdb/drover/internal/fault"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+// A test here waits for timeouts most of the time: more of them fit side by side than there are cores.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(harness.Main(m))
+}
 
 // shop has a table of several chunks and load tasks, a unit table (its keys are not byte-ordered) and one without a key.
 const shop = `
