@@ -150,7 +150,8 @@ func (r *rig) run(args ...string) error {
 // eventually is harness.Eventually with the processes kept alive.
 func (r *rig) eventually(timeout time.Duration, check func() error) {
 	r.t.Helper()
-	for deadline := time.Now().Add(timeout); ; time.Sleep(300 * time.Millisecond) {
+	pause := 200 * time.Millisecond // each look costs a process
+	for deadline := time.Now().Add(timeout); ; pause = min(pause*5/4, time.Second) {
 		r.alive()
 		err := check()
 		if err == nil {
@@ -159,6 +160,7 @@ func (r *rig) eventually(timeout time.Duration, check func() error) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("after %s: %v", timeout, err)
 		}
+		time.Sleep(pause)
 	}
 }
 

@@ -62,6 +62,16 @@ func TestServers_CrashAndComeBack(t *testing.T) {
 	r.flowing()
 	r.outage(dst, dst.StopImmediate)
 	r.flowing()
+	for _, s := range []*dev.Server{src, dst} { // frozen: connections stand, and nobody answers
+		if err := s.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		if err := s.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		r.flowing()
+	}
 	r.outage(src, func() error { return errors.Join(src.Kill(), dst.Kill(), dst.Start(r.t.Context())) })
 	r.flowing()
 	r.stopWriting()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,30 @@ func TestTree_KilledAtRandomMomentsUnderWrites(t *testing.T) {
 	r.remove()
 	if r.deaths != kills+1 {
 		t.Errorf("it died %d times, and was killed %d times", r.deaths, kills+1)
+	}
+}
+
+// A copy without --follow, killed wherever it can be: the same command ends it, and nothing is left behind.
+func TestTree_ACopyKilledEverywhereIsEndedByTheSameCommand(t *testing.T) {
+	t.Parallel()
+	points := []string{"coordinator.before-grant", "coordinator.after-grant", "coordinator.after-finish", "coordinator.before-loaded",
+		"coordinator.after-loaded", "coordinator.before-forget", "snapshot.after-export", "read.after-copy", "write.before-commit",
+		"write.after-commit", "load.after-write", "schema.after-commit", "tokens.before-drop", "tokens.after-drop"}
+	r := newRig(t, "once", strings.Join(points, "=kill,")+"=kill")
+	args := []string{"copy", r.source, r.target, "--name", r.name, "--data", r.data}
+	for n := 0; ; n++ {
+		res := harness.Start(t, harness.Command{Args: args, Env: r.env}).Wait()
+		if res.Code == 0 {
+			break
+		}
+		if n == len(points) {
+			t.Fatalf("call %d: %s", n, res)
+		}
+	}
+	r.fired(points...)
+	harness.RequireEqual(t, r.source, r.target, harness.CompareOptions{})
+	if n := r.number(r.target, "SELECT count(*) FROM pg_namespace WHERE nspname = 'drover'"); n != 0 {
+		t.Error("the schema drover stayed at the target")
 	}
 }
 
