@@ -15,6 +15,7 @@ type Sink struct {
 
 	tokens   tokens
 	writers  writers
+	flusher  flusher
 	appliers appliers
 	sums     readers
 }

@@ -38,6 +38,7 @@ func (s *Sink) WriteChunks(ctx context.Context, next func() (*sdk.Frame, error))
 	if err != nil {
 		return nil, err
 	}
+	s.flusher.start(s)
 	w := &chunkWriter{sink: s, conn: conn, pg: conn.PgConn(), open: open, tables: map[uint32]*rowv1.Table{}}
 	for _, t := range open.Tables {
 		w.tables[t.Index] = t

@@ -201,6 +201,7 @@ func (w *chunkWriter) data(f *sdk.Frame) error {
 		_, _ = w.digest.Write(b.ReadOnlyData())
 	}
 	w.bytes += int64(f.Payload.Len())
+	w.sink.flusher.wrote(f.Payload.Len())
 	if w.arrow == nil {
 		return w.in.write(f.Payload)
 	}
