@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -15,11 +16,15 @@ import (
 )
 
 const (
-	// compareTries is how often a group of tables is compared anew when writes got in between; another snapshot a
-	// moment later mostly falls between two commits.
-	compareTries = 200
+	// compareFor is how long tables are compared anew when writes got in between: another snapshot a moment later mostly
+	// falls between two commits. What is not compared by then is tried again every compareEvery while the stream goes on.
+	compareFor   = 10 * time.Second
+	compareEvery = 30 * time.Second
 	compareFirst = 10 * time.Millisecond
 	compareMax   = 500 * time.Millisecond
+	// snapshotFor bounds the wait for a snapshot: a commit of the floor may stay invisible for as long as a standby does
+	// not answer.
+	snapshotFor = 5 * time.Second
 	// differTries is how often a difference is looked at again before it is believed: a commit that is durable at the
 	// target but, behind a standby that does not answer, not yet visible at the source would look like one.
 	differTries = 3
@@ -27,60 +32,68 @@ const (
 
 // compareStream proves, while writes go on, that source and target are equal at a position: the target is held at the
 // very state that a snapshot of the source shows, until a snapshot of it is taken too. Then the stream goes on, and both
-// snapshots are summed. A table is compared once.
+// snapshots are summed. A table is compared once; those that could not be are left for another time.
 func (p *Pipeline) compareStream(ctx context.Context) error {
-	var todo []*rowv1.Table
-	for _, t := range p.tables {
-		if t.Compared == "" && t.failure == nil {
-			todo = append(todo, t.row)
-		}
-	}
-	if p.spec.Verify == "none" {
+	todo := p.uncompared()
+	if len(todo) == 0 {
 		return nil
 	}
 	var differ error
+	end, missed := time.Now().Add(compareFor), ""
 	for _, group := range plan.Groups(todo, groupTables, groupBytes) {
 		p.waiting = "the comparison of source and target"
-		err := p.compareGroup(ctx, group)
+		why, err := p.compareGroup(ctx, group, end)
 		p.waiting = ""
 		if d := diag.Find(err); d != nil && d.Code.ID == diag.Differs.ID {
 			differ = err
 		} else if err != nil {
 			return err
 		}
+		if missed = cmp.Or(why, missed); missed != "" && time.Now().After(end) {
+			break
+		}
+	}
+	if missed != "" {
+		p.note("warn", "some tables are not compared yet: "+missed)
 	}
 	return differ
 }
 
-// compareGroup compares some tables at one position, as often as it takes.
-func (p *Pipeline) compareGroup(ctx context.Context, group []uint32) error {
+// uncompared are the tables that nobody has compared yet, unless nobody wants it.
+func (p *Pipeline) uncompared() []*rowv1.Table {
+	var todo []*rowv1.Table
+	for _, t := range p.tables {
+		if t.Compared == "" && t.failure == nil && p.spec.Verify != "none" {
+			todo = append(todo, t.row)
+		}
+	}
+	return todo
+}
+
+// compareGroup compares some tables at one position, as often as it takes until end; missed tells why it gave up.
+func (p *Pipeline) compareGroup(ctx context.Context, group []uint32, end time.Time) (missed string, err error) {
 	tables, rows := make([]*table, len(group)), make([]*rowv1.Table, len(group))
 	for i, index := range group {
 		tables[i], rows[i] = p.tables[index], p.tables[index].row
 	}
-	missed, differed := "", 0
-	for try, wait := 0, compareFirst; try < compareTries; try, wait = try+1, min(2*wait, compareMax) {
-		if try > 0 {
-			if err := p.pump(ctx, wait, func() bool { return true }); err != nil {
-				return err
-			}
-		}
+	for differed, wait := 0, compareFirst; ; wait = min(2*wait, compareMax) {
 		c := comparison{p: p, tables: rows}
-		why, err := c.run(ctx)
+		missed, err = c.run(ctx)
 		c.close()
-		if err != nil {
-			return err
+		if err == nil && missed == "" {
+			differed++
+			if err = p.judge(ctx, tables, c.read, c.there, position.Print(p.state.PositionFormat, c.at), differed == differTries); err != errDiffers {
+				return "", err
+			}
+			err = nil
 		}
-		if missed = why; missed != "" {
-			continue
+		if err != nil || missed != "" && time.Now().After(end) {
+			return missed, err
 		}
-		differed++
-		if err := p.judge(ctx, tables, c.read, c.there, position.Print(p.state.PositionFormat, c.at), differed == differTries); err != errDiffers {
-			return err
+		if err := p.pump(ctx, wait, func() bool { return true }); err != nil {
+			return "", err
 		}
 	}
-	p.note("warn", "not compared: "+missed)
-	return nil
 }
 
 // comparison is one try: snapshots of both sides that show the same transactions, and the sums of their tables.
@@ -150,8 +163,13 @@ func (c *comparison) snapshot(ctx context.Context, agent string, task *fleetv1.T
 			}
 		}
 	})
-	if err == nil {
-		err = c.p.pump(ctx, 0, func() bool { return s.open != nil || s.ended != "" })
+	if err != nil {
+		return nil, "", err
+	}
+	late := time.Now().Add(snapshotFor)
+	err = c.p.pump(ctx, 0, func() bool { return s.open != nil || s.ended != "" || time.Now().After(late) })
+	if s.open == nil && s.ended == "" {
+		s.ended = "a commit before the snapshot is not visible yet"
 	}
 	return s, s.ended, err
 }

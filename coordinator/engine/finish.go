@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/droverdb/drover/coordinator/store"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -71,7 +72,7 @@ func (p *Pipeline) sequences(ctx context.Context) error {
 	return p.save(ctx, store.PutCatalog(p.name, p.catalog)...)
 }
 
-// keepStreaming lasts until somebody stops it or the stream breaks.
+// keepStreaming lasts until somebody stops it or the stream breaks. Tables that were not compared are tried again.
 func (p *Pipeline) keepStreaming(ctx context.Context) error {
 	if !p.follow() {
 		return nil
@@ -79,5 +80,12 @@ func (p *Pipeline) keepStreaming(ctx context.Context) error {
 	if err := p.enter(ctx, controlv1.Phase_PHASE_STREAMING); err != nil {
 		return err
 	}
-	return p.pump(ctx, 0, func() bool { return false })
+	for next := time.Now().Add(compareEvery); ; next = time.Now().Add(compareEvery) {
+		if err := p.pump(ctx, 0, func() bool { return time.Now().After(next) && len(p.uncompared()) > 0 }); err != nil {
+			return err
+		}
+		if err := p.compareStream(ctx); err != nil {
+			return err
+		}
+	}
 }
