@@ -33,7 +33,7 @@ func (s *applySession) copyInserts(ctx context.Context, t *applyTable, e *apply.
 	}
 	s.stop()
 	defer s.start(ctx)
-	in, err := beginCopy(ctx, s.pg, t.statement("copy", t.copySQL))
+	in, err := beginCopy(ctx, s.pg, t.statement("copy", t.copySQL), nil)
 	if err == nil {
 		if err = s.writeTuples(in, t, e); err != nil {
 			err = in.abort(err)

@@ -10,10 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/zeebo/xxh3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/internal/diag"
-	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/plugins/sdk"
 	"github.com/droverdb/drover/plugins/sdk/arrowio"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -34,6 +32,7 @@ type chunkWriter struct {
 	active bool
 	table  *rowv1.Table
 	in     *copyIn // nil: the rows are at the target already
+	sent   []sentCopy
 	binary bool
 	arrow  *arrowio.Decoder
 	digest xxh3.Hasher
@@ -56,10 +55,7 @@ func (w *chunkWriter) run(ctx context.Context, next func() (*sdk.Frame, error)) 
 			return nil, err
 		}
 	} else if err := w.frames(ctx, next); err != nil {
-		if w.in != nil {
-			err = copyError(w.table, w.in.abort(err))
-		}
-		return nil, err
+		return nil, w.abort(err)
 	}
 	if err := w.commit(ctx); err != nil {
 		return nil, mapError(err, "target › drover.chunk")
@@ -182,7 +178,11 @@ func (w *chunkWriter) chunkBegin(ctx context.Context, b *rowv1.ChunkBegin, f *sd
 	if len(table.Columns) > 0 {
 		columns = " (" + columnList(table) + ")"
 	}
-	in, err := beginCopy(ctx, w.pg, "COPY "+targetName(table)+columns+" FROM STDIN (FORMAT "+format+")")
+	var last *copyIn
+	if n := len(w.sent); n > 0 {
+		last = w.sent[n-1].in
+	}
+	in, err := beginCopy(ctx, w.pg, "COPY "+targetName(table)+columns+" FROM STDIN (FORMAT "+format+")", last)
 	if err != nil {
 		return copyError(table, err)
 	}
@@ -214,69 +214,6 @@ func (w *chunkWriter) data(f *sdk.Frame) error {
 		return err
 	}
 	return w.in.writeBytes(w.buf)
-}
-
-// chunkEnd compares what was read with what was written; a difference keeps the transaction from committing.
-func (w *chunkWriter) chunkEnd(r *rowv1.ChunkResult) error {
-	in := w.in
-	w.active, w.in = false, nil
-	if in == nil {
-		return nil
-	}
-	if w.arrow != nil {
-		w.arrow.Release()
-		w.arrow = nil
-	}
-	if w.binary {
-		if err := in.writeBytes(copyTrailer); err != nil {
-			return copyError(w.table, in.abort(err))
-		}
-	}
-	rows, err := in.finish()
-	if err != nil {
-		return copyError(w.table, err)
-	}
-	if rows != r.Rows {
-		return diag.CountDiffers.New(tableWhere(w.table), nil, "%d rows read, %d rows written", r.Rows, rows)
-	}
-	if d := w.digest.Sum64(); d != r.Digest || w.bytes != r.Bytes {
-		return diag.CountDiffers.New(tableWhere(w.table), nil, "the bytes that arrived are not those that were sent (%d of %d)", w.bytes, r.Bytes)
-	}
-	w.written = append(w.written, r)
-	return nil
-}
-
-func (w *chunkWriter) complete() error {
-	if w.active || len(w.written)+len(w.stored) != len(w.open.Chunks) {
-		return diag.Internal.New("target", nil, "the stream ended after %d of %d chunks", len(w.written)+len(w.stored), len(w.open.Chunks))
-	}
-	return nil
-}
-
-// commit stores the results and ends the transaction in one round trip.
-func (w *chunkWriter) commit(ctx context.Context) error {
-	if len(w.written) == 0 {
-		_, err := w.conn.Exec(ctx, "ROLLBACK")
-		return err
-	}
-	batch := &pgx.Batch{}
-	for _, r := range w.written {
-		var coverage []byte
-		if r.Coverage != nil {
-			var err error
-			if coverage, err = proto.Marshal(r.Coverage); err != nil {
-				return err
-			}
-		}
-		batch.Queue(`UPDATE drover.chunk SET written = true, rows = $4, bytes = $5, digest = $6, row_sum = $7, coverage = $8
-			WHERE pipeline = $1 AND chunk = $2 AND epoch = $3`,
-			w.open.Pipeline, int64(r.Chunk), int64(w.open.Epoch), r.Rows, r.Bytes, int64(r.Digest), r.RowSum, coverage)
-	}
-	batch.Queue("COMMIT")
-	if err := fault.Point("write.before-commit"); err != nil {
-		return err
-	}
-	return errors.Join(w.conn.SendBatch(ctx, batch).Close(), fault.Point("write.after-commit"))
 }
 
 func (w *chunkWriter) response(all bool) (*connectorv1.WriteChunksResponse, error) {

@@ -30,36 +30,25 @@ type copyIn struct {
 	heads  [][5]byte
 }
 
-// beginCopy sends the statement and returns once the server is ready for data.
-func beginCopy(ctx context.Context, pg *pgconn.PgConn, sql string) (*copyIn, error) {
-	pg.Frontend().Send(&pgproto3.Query{String: sql})
-	if err := pg.Frontend().Flush(); err != nil {
+// beginCopy sends the statement and waits for nothing: data may follow at once, and so may the next COPY of the session,
+// with this one as its predecessor. What the server has to say shows at finish; it skips the data of what it refused.
+func beginCopy(ctx context.Context, pg *pgconn.PgConn, sql string, after *copyIn) (*copyIn, error) {
+	c := &copyIn{pg: pg, ctx: ctx, done: make(chan struct{})}
+	if err := c.send('Q', append([]byte(sql), 0)); err != nil {
 		return nil, err
 	}
-	c := &copyIn{pg: pg, ctx: ctx, done: make(chan struct{})}
-	for {
-		msg, err := pg.ReceiveMessage(ctx)
-		if err != nil {
-			return nil, err
+	go func() {
+		defer close(c.done)
+		if after != nil {
+			<-after.done // answers come in order
 		}
-		switch m := msg.(type) {
-		case *pgproto3.CopyInResponse:
-			go c.listen()
-			return c, nil
-		case *pgproto3.ErrorResponse:
-			c.err = pgconn.ErrorResponseToPgError(m)
-		case *pgproto3.ReadyForQuery:
-			if c.err == nil {
-				c.err = errors.New("server did not start COPY")
-			}
-			return nil, c.err
-		}
-	}
+		c.listen()
+	}()
+	return c, nil
 }
 
 // listen reads until the server is ready for the next statement.
 func (c *copyIn) listen() {
-	defer close(c.done)
 	for {
 		msg, err := c.pg.ReceiveMessage(c.ctx)
 		if err != nil {
@@ -120,14 +109,26 @@ func (c *copyIn) send(kind byte, body []byte) error {
 	return err
 }
 
-// finish ends COPY and returns how many rows the server stored.
-func (c *copyIn) finish() (int64, error) {
-	werr := c.send('c', nil)
+// end says that nothing more comes; result waits for what the server makes of it.
+func (c *copyIn) end() error { return c.send('c', nil) }
+
+// result is how many rows the server stored.
+func (c *copyIn) result() (int64, error) {
 	<-c.done
 	if c.err != nil {
 		return 0, c.err
 	}
-	return c.tag.RowsAffected(), werr
+	return c.tag.RowsAffected(), nil
+}
+
+// finish ends COPY and returns how many rows the server stored.
+func (c *copyIn) finish() (int64, error) {
+	werr := c.end()
+	rows, err := c.result()
+	if err != nil {
+		return 0, err
+	}
+	return rows, werr
 }
 
 // abort ends COPY without storing anything and returns what the server says was wrong, or cause.

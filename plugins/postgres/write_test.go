@@ -128,6 +128,35 @@ func TestWriteChunks_LeavesNothingBehindWhenRefused(t *testing.T) {
 	wantRows(t, url, "SELECT count(*) FROM t", "1")
 }
 
+func TestWriteChunks_NamesTheFirstOfManyThatWasRefused(t *testing.T) {
+	url, s, tb := startWrite(t)
+	dev.MustExec(t, url, "CREATE TABLE good (id int, a text)", "CREATE TABLE later (id int, a text)", "INSERT INTO t VALUES (1, 'mine')")
+	payload := copyBytes(t, url, "SELECT i, repeat('x', 100) FROM generate_series(1, 5) i")
+	tables := []*rowv1.Table{testTable(1, "good", 0, "id int4", "a text"), tb, testTable(4, "later", 0, "id int4", "a text")}
+	send := func(epoch uint64) error {
+		var chunks []*rowv1.Chunk
+		var fs []*sdk.Frame
+		for _, table := range tables {
+			c := chunkOf(sdk.ChunkID(table.Index, 0))
+			chunks = append(chunks, c)
+			fs = append(fs, chunkFrames(table, c.Id, 5, payload, table.Lane)...)
+		}
+		_, err := s.WriteChunks(t.Context(), frames(append([]*sdk.Frame{writeOpenFrame(epoch, tables, chunks...)}, fs...)...))
+		return err
+	}
+	err := send(1)
+	wantCode(t, err, diag.NotEmpty)
+	if d := diag.Find(err); d == nil || d.Where != tableWhere(tb) {
+		t.Errorf("%v does not name the table that has the row", err)
+	}
+	wantRows(t, url, "SELECT (SELECT count(*) FROM good), (SELECT count(*) FROM t), (SELECT count(*) FROM later)", "0\t1\t0")
+	dev.MustExec(t, url, "DELETE FROM t")
+	if err := send(2); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, url, "SELECT (SELECT count(*) FROM good), (SELECT count(*) FROM t), (SELECT count(*) FROM later)", "5\t5\t5")
+}
+
 func TestWriteChunks_FencesOlderEpochs(t *testing.T) {
 	url, s, tb := startWrite(t)
 	payload := copyBytes(t, url, rowsFrom)
