@@ -17,7 +17,8 @@ const (
 var ErrNoPostgres = errors.New("dev: no PostgreSQL server (15 or newer) found; run deploy/dev/setup")
 
 // binaries finds the folder that holds initdb, postgres and pg_dump. DROVER_DEV_POSTGRES names it outright;
-// otherwise Debian's versioned folders are searched (15 first, then the highest), then PATH.
+// otherwise Debian's versioned folders are searched (15 first, then the highest), then PATH, then what deploy/dev/setup
+// unpacked for this user. DROVER_DEV_POSTGRES_ROOT names another place of versioned folders than Debian's.
 func binaries() (string, error) {
 	if dir := os.Getenv("DROVER_DEV_POSTGRES"); dir != "" {
 		if complete(dir) {
@@ -25,7 +26,11 @@ func binaries() (string, error) {
 		}
 		return "", ErrNoPostgres
 	}
-	dirs, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	place := os.Getenv("DROVER_DEV_POSTGRES_ROOT")
+	if place == "" {
+		place = "/usr/lib/postgresql"
+	}
+	dirs, err := filepath.Glob(filepath.Join(place, "*", "bin"))
 	if err != nil {
 		return "", err
 	}
@@ -48,6 +53,11 @@ func binaries() (string, error) {
 	if found, err := exec.LookPath("postgres"); err == nil {
 		if real, err := filepath.EvalSymlinks(found); err == nil && complete(filepath.Dir(real)) {
 			return filepath.Dir(real), nil
+		}
+	}
+	if cache, err := os.UserCacheDir(); err == nil {
+		if dir := filepath.Join(cache, "drover-dev", "postgresql", "bin"); complete(dir) {
+			return dir, nil
 		}
 	}
 	return "", ErrNoPostgres

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/internal/scratch"
 )
 
 func main() {
@@ -35,11 +36,11 @@ func main() {
 }
 
 func run(ctx context.Context, drover string) error {
-	data, err := os.MkdirTemp("", "drover-demo-")
+	data, err := scratch.New("demo")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(data)
+	defer data.Close()
 	source, err := start(ctx, "source")
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func run(ctx context.Context, drover string) error {
 	w := startWriters(ctx, from, 3)
 	defer w.stop()
 	step("three writers are busy; drover copy --follow starts")
-	return migrate(ctx, drover, data, from, to, w)
+	return migrate(ctx, drover, data.Path, from, to, w)
 }
 
 func start(ctx context.Context, name string) (*dev.Server, error) {
@@ -77,7 +78,8 @@ var began = time.Now()
 
 func step(text string) { fmt.Printf("%5.1f s  %s\n", time.Since(began).Seconds(), text) }
 
-// migrate follows the source until the target streams, stops the writers and compares.
+// migrate follows the source until the target streams, stops the writers and drover, and compares. While drover runs
+// the terminal is its own: it draws there.
 func migrate(ctx context.Context, drover, data, from, to string, w *writers) error {
 	cmd := exec.CommandContext(ctx, drover, "copy", from, to, "--follow", "--name", "demo", "--data", data, "--every", "2s")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -88,24 +90,34 @@ func migrate(ctx context.Context, drover, data, from, to string, w *writers) err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	if err := waitFor(ctx, ended, 100*time.Second, func() bool { return phase(drover, data) == "streaming" }); err != nil {
-		return fmt.Errorf("waiting for streaming: %w", err)
-	}
-	time.Sleep(3 * time.Second)
-	n := w.stop()
-	step(fmt.Sprintf("streaming; the writers stop after %d transactions", n))
-	if err := caughtUp(ctx, ended, from, to); err != nil {
-		return err
-	}
-	if err := compare(ctx, from, to); err != nil {
+	n, err := live(ctx, ended, drover, data, from, to, w)
+	if err != nil {
 		return err
 	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		return err
 	}
 	<-ended
-	step("drover has stopped; servers and folders are removed")
+	step(fmt.Sprintf("the target streamed, the writers stopped after %d transactions, drover has caught up and stopped", n))
+	if err := compare(ctx, from, to); err != nil {
+		return err
+	}
+	step("nothing was lost; servers and folders are removed")
 	return nil
+}
+
+// live is the migration itself, until the target has the last row; it returns how many transactions there were beside it.
+func live(ctx context.Context, ended chan error, drover, data, from, to string, w *writers) (int64, error) {
+	if err := waitFor(ctx, ended, 100*time.Second, func() bool { return phase(drover, data) == "streaming" }); err != nil {
+		return 0, fmt.Errorf("waiting for streaming: %w", err)
+	}
+	select {
+	case <-time.After(3 * time.Second):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	n := w.stop()
+	return n, caughtUp(ctx, ended, from, to)
 }
 
 func phase(drover, data string) string {
