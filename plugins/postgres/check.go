@@ -35,6 +35,7 @@ type sourceFacts struct {
 	Role, Database       string
 	CanCreate, SuperUser bool
 	SlotExists           bool
+	Encoding             string
 }
 
 const sourceFactsSQL = `
@@ -43,7 +44,7 @@ const sourceFactsSQL = `
 	       (SELECT count(*) FROM pg_stat_get_wal_senders())::int4, current_setting('max_wal_senders')::int4,
 	       current_setting('max_slot_wal_keep_size'), current_user::text, current_database()::text,
 	       has_database_privilege(current_database(), 'CREATE'), r.rolsuper,
-	       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)
+	       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1), current_setting('server_encoding')
 	FROM pg_roles r WHERE r.rolname = current_user`
 
 // Check looks at everything that would stop the source side, and changes nothing.
@@ -71,6 +72,8 @@ func (s *Source) Check(ctx context.Context, req *connectorv1.CheckRequest) (*con
 }
 
 func (f *findings) sourceServer(s *sourceFacts, req *connectorv1.CheckRequest) {
+	f.check(s.Encoding == "SQL_ASCII", diag.NoEncoding, "database "+s.Database, "its encoding is SQL_ASCII: bytes that are not UTF-8 will be refused",
+		"Look for text that is not UTF-8, such as: SELECT … FROM table WHERE column::bytea <> convert_to(convert_from(column::bytea, 'UTF8'), 'UTF8');")
 	if !req.Follow {
 		return
 	}

@@ -18,7 +18,7 @@ const leftSQL = `
 	UNION ALL SELECT 'large objects', count(*)::text || ' objects', 'they are not in the log and in no table', 'export them with pg_dump --blobs and restore them'
 	FROM pg_largeobject_metadata HAVING count(*) > 0
 	UNION ALL SELECT 'setting', coalesce((SELECT rolname FROM pg_roles WHERE oid = s.setrole), 'database') || ': ' || split_part(c, '=', 1),
-	       'ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET belong to the server', 'set it at the target by hand'
+	       'ALTER DATABASE .. SET and ALTER ROLE .. IN DATABASE .. SET belong to the server', 'set it at the target by hand'
 	FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
 	UNION ALL SELECT i.type, i.identity, 'objects of this kind are not carried', 'create it at the target by hand (pg_dump --schema-only shows it)'
 	FROM (SELECT 'pg_cast'::regclass AS class, oid FROM pg_cast UNION ALL SELECT 'pg_operator'::regclass, oid FROM pg_operator

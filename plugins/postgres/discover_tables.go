@@ -175,6 +175,18 @@ func (c *catalog) unordered(col *column) string {
 		return fmt.Sprintf("key column %s is of type %s", col.Name, col.TypeName)
 	case col.Loose, col.Type == 1042:
 		return fmt.Sprintf("key column %s sorts by its collation", col.Name)
+	case textual(col.Type) && !sameOrder(c.encoding()):
+		return fmt.Sprintf("key column %s sorts by its bytes in %s", col.Name, c.encoding())
 	}
 	return ""
+}
+
+func (c *catalog) encoding() string { return c.tx.Conn().PgConn().ParameterStatus("server_encoding") }
+
+func textual(oid uint32) bool { return oid == oidText || oid == 1043 || oid == 19 }
+
+// sameOrder: text that arrives in UTF-8 sorts as the server sorts its own bytes. In LATIN1 a byte is a code point;
+// SQL_ASCII hands its bytes over as they are.
+func sameOrder(encoding string) bool {
+	return encoding == "UTF8" || encoding == "LATIN1" || encoding == "SQL_ASCII"
 }
