@@ -17,6 +17,8 @@ type scenario struct {
 	// fleet: coordinator and agents are processes of their own, so each dies alone. Otherwise all die at once, except
 	// that connectors always die alone.
 	fleet bool
+	// forget: what the coordinator knew is lost with every death, and only the target's tokens are left.
+	forget bool
 }
 
 // scenarios hold every point; before and after of one effect share a pipeline.
@@ -35,6 +37,9 @@ var scenarios = []scenario{
 	{name: "slot", points: []string{"slot.before-create", "slot.after-create", "slot.before-feedback", "slot.after-feedback@4",
 		"recover.before-fence", "recover.after-fence@2"}, fleet: true},
 	{name: "schema", points: []string{"schema.after-commit", "schema.before-commit@2"}}, // the tables, then the indexes
+	{name: "lost", points: []string{"coordinator.after-start", "coordinator.after-grant", "gate.after-reserve", "load.after-write@2",
+		"coordinator.before-finish", "coordinator.after-finish", "coordinator.before-loaded", "coordinator.after-loaded",
+		"stream.before-ack", "stream.after-ack@3"}, forget: true},
 	{name: "delete", points: []string{"slot.before-drop", "slot.after-drop", "tokens.before-drop", "tokens.after-drop",
 		"coordinator.before-forget", "coordinator.after-forget"}},
 }
@@ -83,6 +88,7 @@ func (s scenario) run(t *testing.T) {
 		}
 	}
 	r := newRig(t, "f_"+strings.ReplaceAll(s.name, "-", "_"), strings.Join(spec, ","))
+	r.forget = s.forget
 	r.tree()
 	if s.fleet {
 		r.fleet()

@@ -48,6 +48,8 @@ type rig struct {
 	processes      []*harness.Process
 	writers        []*harness.Writer
 	deaths, marker int
+	forget         bool   // whoever starts again finds an empty data directory
+	file           string // of the pipeline, once applied
 }
 
 // newRig makes the databases. spec is what DROVER_FAULT is to say; each point fires once.
@@ -96,16 +98,37 @@ func (r *rig) alive() {
 	if r.processes == nil {
 		r.processes = make([]*harness.Process, len(r.commands))
 	}
+	lost := false
 	for i, args := range r.commands {
 		if p := r.processes[i]; p != nil {
 			select {
 			case <-p.Done():
 				r.deaths++
+				if r.forget {
+					lost = os.RemoveAll(r.data) == nil
+				}
 			default:
 				continue
 			}
 		}
 		r.processes[i] = harness.Start(r.t, harness.Command{Args: args, Env: r.env})
+	}
+	if lost && r.file != "" {
+		r.applyAgain()
+	}
+}
+
+// applyAgain tells a coordinator that has forgotten everything; if it dies of that, the next look starts anew.
+func (r *rig) applyAgain() {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		select {
+		case <-r.processes[0].Done():
+			return
+		default:
+			if r.run("apply", "-f", r.file) == nil {
+				return
+			}
+		}
 	}
 }
 
@@ -137,6 +160,7 @@ func (r *rig) apply(load string) {
 		r.t.Fatal(err)
 	}
 	r.eventually(30*time.Second, func() error { return r.run("apply", "-f", file) })
+	r.file = file
 }
 
 // run calls drover beside the processes.
