@@ -27,6 +27,7 @@ func TestModel_Converges(t *testing.T) {
 		"exact coverage, partial images": {},
 		"commits that stay invisible":    {slow: true},
 		"one unit":                       {unit: true},
+		"no key":                         {unit: true, fullRow: true, fullImages: true},
 		"floors only, full images":       {noExact: true, fullImages: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,6 +58,8 @@ func TestModel_EveryRuleIsNeeded(t *testing.T) {
 		"no re-read":                     {noReread: true},
 		"re-read not kept as a chunk":    {noKeyCoverage: true},
 		"no coverage, partial images":    {noExact: true},
+		"multiplicity ignored":           {unit: true, fullRow: true, fullImages: true, oneEach: true},
+		"no key and no coverage":         {unit: true, fullRow: true, fullImages: true, noExact: true},
 		"hold without ids":               {noHeldIDs: true, slow: true},
 		"truncates empty everything":     {noOutlive: true, truncates: true},
 	} {

@@ -19,6 +19,9 @@ type memoryTarget struct {
 	covers *apply.Covers
 	// lenient: a partial update of a row that is not there is left out (sources without exact coverage).
 	lenient bool
+	// bag holds the rows of a table without a key, nil otherwise; careless ignores how many equal rows go.
+	bag      map[row]int
+	careless bool
 }
 
 func newMemory() *memoryTarget {
@@ -27,7 +30,8 @@ func newMemory() *memoryTarget {
 
 // clone is a transaction on the target: thrown away, or taken as the new state.
 func (t *memoryTarget) clone() *memoryTarget {
-	c := &memoryTarget{rows: maps.Clone(t.rows), kept: maps.Clone(t.kept), covers: apply.NewCovers(), lenient: t.lenient}
+	c := &memoryTarget{rows: maps.Clone(t.rows), kept: maps.Clone(t.kept), covers: apply.NewCovers(), lenient: t.lenient,
+		bag: maps.Clone(t.bag), careless: t.careless}
 	for k, cov := range t.kept {
 		c.covers.Add(k.Table, []byte(k.Key), cov)
 	}
@@ -55,6 +59,9 @@ func (t *memoryTarget) Fetch(_ context.Context, e *apply.Effect, keys []apply.Re
 }
 
 func (t *memoryTarget) Delete(_ context.Context, e *apply.Effect) error {
+	if e.FullRow() {
+		return t.deleteRows(e)
+	}
 	for _, ref := range e.Deletes {
 		delete(t.rows, keyAt(e, ref))
 	}
@@ -105,6 +112,10 @@ func (t *memoryTarget) Insert(_ context.Context, e *apply.Effect) error {
 		x, err := value(e, img, 2)
 		if err != nil {
 			return err
+		}
+		if e.FullRow() {
+			t.bag[row{a, x}]++
+			continue
 		}
 		t.rows[keyAt(e, e.KeyRef(img))] = row{a, x}
 	}

@@ -1,10 +1,6 @@
 package stream
 
-import (
-	"maps"
-
-	"github.com/droverdb/drover/plugins/sdk"
-)
+import "github.com/droverdb/drover/plugins/sdk"
 
 // compareHeld is a comparison while the source goes on: hold, snapshot of the source, barrier, look at the target.
 func (m *model) compareHeld() error {
@@ -52,7 +48,7 @@ func (m *model) compareHeld() error {
 		break
 	}
 	m.stats["compared"]++
-	if !maps.Equal(m.target.rows, want) {
+	if !m.target.same(want) {
 		return m.fail("a comparison at a barrier differs")
 	}
 	return nil

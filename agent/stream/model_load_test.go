@@ -136,6 +136,10 @@ func (m *model) write(rd *reader) error {
 			}
 		}
 		for k, v := range rd.rows {
+			if m.fullRow {
+				m.target.bag[v]++
+				continue
+			}
 			m.target.rows[k] = v
 		}
 		stored = &rowv1.ChunkResult{Chunk: uint64(rd.chunk), Coverage: rd.coverage}
@@ -235,6 +239,9 @@ func (m *model) apply(q round) error {
 		m.truncate(next, q)
 	} else {
 		rec := m.build(q.from, q.n)
+		if m.fullRow {
+			rec = m.buildRows(q.from, q.n)
+		}
 		t := m.gate.tables[0]
 		var drop []byte
 		if !m.noDrop {
@@ -273,6 +280,9 @@ func (m *model) apply(q round) error {
 }
 
 func (m *model) truncate(t *memoryTarget, q round) {
+	if _, all := m.gate.Truncate(0, pos(q.n), m.log[q.from].id); all {
+		clear(t.bag)
+	}
 	if m.noDrop {
 		clear(t.rows)
 		return

@@ -118,12 +118,12 @@ func (m *model) change(locked map[int]bool) (change, bool) {
 	}
 	x := m.Float64()
 	old, exists := m.src[k]
-	c := change{op: 'u', key: k, to: k, a: m.value()}
+	c := change{op: 'u', key: k, to: k, a: m.value(), old: old}
 	switch {
 	case !exists:
 		return change{op: 'i', key: k, to: k, a: m.value(), t: m.value()}, true
 	case x < .25:
-		return change{op: 'd', key: k, to: k}, true
+		return change{op: 'd', key: k, to: k, old: old}, true
 	case x < .75:
 		c.t = toast()
 	default:

@@ -24,6 +24,8 @@ const (
 type rules struct {
 	noVisibility, noWait, noHold, noDrop, noReread, noKeyCoverage, noExact, noOutlive, noHeldIDs bool
 	fullImages, unit                                                                             bool
+	// fullRow: a unit without a key. oneEach: deletes take one row, however many equal ones are to go.
+	fullRow, oneEach bool
 	// slow: some commits stay invisible for long, as behind a standby that does not answer.
 	slow bool
 	// truncates: the table is emptied often.
@@ -37,6 +39,7 @@ type change struct {
 	key, to int
 	a       int64
 	t       int64 // 0: unchanged
+	old     row
 }
 
 type logged struct {
@@ -112,6 +115,9 @@ func newModel(seed uint64, r rules) *model {
 	m := &model{Rand: rand.New(rand.NewPCG(seed, 7)), rules: r, src: map[int]row{}, init: map[int]row{}, nextXid: 100,
 		grants: map[int]*grant{}, chunks: map[int]*rowv1.ChunkResult{}, stats: map[string]int{},
 		target: newMemory(), planner: apply.NewPlanner([]*rowv1.Table{r.table()})}
+	if r.fullRow {
+		m.target.bag, m.target.careless = map[row]int{}, r.oneEach
+	}
 	for k := range modelKeys {
 		if m.Float64() < .7 {
 			m.init[k] = row{m.value(), m.value()}
@@ -125,13 +131,21 @@ func newModel(seed uint64, r rules) *model {
 func (r rules) table() *rowv1.Table {
 	t := &rowv1.Table{Index: 0, Key: []uint32{0}, Gate: rowv1.GateMode_GATE_MODE_KEYED,
 		Columns: []*rowv1.Column{{Name: "k"}, {Name: "a"}, {Name: "t"}}}
-	if r.unit {
+	if r.fullRow {
+		t.Gate, t.Key = rowv1.GateMode_GATE_MODE_UNIT_FULL_ROW, nil
+	} else if r.unit {
 		t.Gate = rowv1.GateMode_GATE_MODE_UNIT
 	}
 	return t
 }
 
-func (m *model) value() int64 { m.version++; return m.version }
+func (m *model) value() int64 {
+	if m.fullRow {
+		return int64(1 + m.IntN(fewValues))
+	}
+	m.version++
+	return m.version
+}
 
 // restart is a new slot agent: the gate from the coordinator's state, the position and chunks from the target.
 func (m *model) restart() {
@@ -264,13 +278,8 @@ func (m *model) run() error {
 }
 
 func (m *model) compare() error {
-	if len(m.target.rows) != len(m.src) {
+	if !m.target.same(m.src) {
 		return m.fail("diverged: %d rows, want %d", len(m.target.rows), len(m.src))
-	}
-	for k, v := range m.src {
-		if m.target.rows[k] != v {
-			return m.fail("diverged at key %d", k)
-		}
 	}
 	return nil
 }
