@@ -35,8 +35,11 @@ type metered struct {
 	done  chan struct{} // the sampler has ended
 }
 
-// sampleEvery is rare enough that watching costs little beside the work.
-const sampleEvery = 100 * time.Millisecond
+// Sampling is rare enough that watching costs little beside the work.
+const (
+	sampleEvery = 100 * time.Millisecond
+	scanEvery   = 10 // samples
+)
 
 // drive starts drover.
 func (l *lab) drive(args ...string) (*metered, error) {
@@ -52,12 +55,17 @@ func (l *lab) drive(args ...string) (*metered, error) {
 	return m, nil
 }
 
+// sample looks at the known processes often and for new ones seldom: reading a whole process table costs milliseconds.
 func (m *metered) sample() {
 	defer close(m.done)
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
-	for {
-		m.peak = max(m.peak, treeRSS(m.child.PID()))
+	var known []int
+	for n := 0; ; n++ {
+		if n%scanEvery == 0 || n < scanEvery { // the first second starts everything
+			known = tree(m.child.PID())
+		}
+		m.peak = max(m.peak, rss(known))
 		select {
 		case <-m.child.Done():
 			return
@@ -165,11 +173,21 @@ func processes() map[int]process {
 	return all
 }
 
-// treeRSS adds up the resident memory of a process and all its descendants.
-func treeRSS(root int) (sum int64) {
+// tree is a process and all its descendants.
+func tree(root int) (pids []int) {
 	all := processes()
-	for pid, p := range all {
+	for pid := range all {
 		if descends(all, pid, root) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// rss adds up the resident memory of processes; one that has ended has none.
+func rss(pids []int) (sum int64) {
+	for _, pid := range pids {
+		if p, ok := readProcess(pid); ok {
 			sum += p.rss
 		}
 	}
