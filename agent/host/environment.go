@@ -26,6 +26,6 @@ func environment(budget int64) []string {
 		}
 	}
 	// Buffers are short-lived and pooled: a lazy collector with a hard limit costs the least CPU.
-	env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", 3*budget), "GOGC=150")
+	env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", 3*budget), "GOGC=200")
 	return append(env, fault.Environ()...)
 }
