@@ -117,15 +117,7 @@ func call[Q, A any](ctx context.Context, do func(context.Context, Q) (A, error),
 func (a *Agent) askPages(ctx context.Context, r *running, c *host.Handle) (*fleetv1.Result, error) {
 	switch k := r.task.Work.(type) {
 	case *fleetv1.Task_Discover:
-		all := &connectorv1.DiscoverResponse{}
-		err := c.Discover(ctx, k.Discover, func(page *connectorv1.DiscoverResponse) error {
-			all.Tables = append(all.Tables, page.Tables...)
-			all.Steps = append(all.Steps, page.Steps...)
-			all.NotCarried = append(all.NotCarried, page.NotCarried...)
-			all.Problems = append(all.Problems, page.Problems...)
-			return nil
-		})
-		return &fleetv1.Result{Outcome: &fleetv1.Result_Discover{Discover: all}}, err
+		return a.discover(ctx, r, c, k.Discover)
 	case *fleetv1.Task_Split:
 		return a.split(ctx, r, c, k.Split)
 	case *fleetv1.Task_Schema:
@@ -151,18 +143,45 @@ func (a *Agent) schema(ctx context.Context, r *running, c *host.Handle, req *con
 	return &fleetv1.Result{Outcome: &fleetv1.Result_Schema{Schema: all}}, err
 }
 
-// split gathers chunks; what exceeds a page is sent ahead of the result as an event.
-func (a *Agent) split(ctx context.Context, r *running, c *host.Handle, req *connectorv1.SplitRequest) (*fleetv1.Result, error) {
-	page, size := &connectorv1.SplitResponse{}, 0
-	err := c.Split(ctx, req, func(p *connectorv1.SplitResponse) error {
-		page.Chunks = append(page.Chunks, p.Chunks...)
-		if size += proto.Size(p); size > pageBytes {
-			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_Chunks{Chunks: page}})
-			page, size = &connectorv1.SplitResponse{}, 0
+// pageOf is what an answer holds so far that was not sent ahead of the result.
+type pageOf struct{ size, sent int }
+
+// full reports whether the page has to go now, before one message becomes too large.
+func (p *pageOf) full(more proto.Message) bool {
+	if p.size += proto.Size(more); p.size <= pageBytes {
+		return false
+	}
+	p.size, p.sent = 0, p.sent+1
+	return true
+}
+
+// discover gathers the catalog; what exceeds a page is sent ahead of the result as an event.
+func (a *Agent) discover(ctx context.Context, r *running, c *host.Handle, req *connectorv1.DiscoverRequest) (*fleetv1.Result, error) {
+	all, page := &connectorv1.DiscoverResponse{}, pageOf{}
+	err := c.Discover(ctx, req, func(more *connectorv1.DiscoverResponse) error {
+		all.Tables, all.Steps = append(all.Tables, more.Tables...), append(all.Steps, more.Steps...)
+		all.NotCarried, all.Problems = append(all.NotCarried, more.NotCarried...), append(all.Problems, more.Problems...)
+		if page.full(more) {
+			a.event(r, &fleetv1.Event{Page: uint32(page.sent), Kind: &fleetv1.Event_Catalog{Catalog: all}})
+			all = &connectorv1.DiscoverResponse{}
 		}
 		return nil
 	})
-	return &fleetv1.Result{Outcome: &fleetv1.Result_Split{Split: page}}, err
+	return &fleetv1.Result{Outcome: &fleetv1.Result_Discover{Discover: all}}, err
+}
+
+// split gathers chunks; what exceeds a page is sent ahead of the result as an event.
+func (a *Agent) split(ctx context.Context, r *running, c *host.Handle, req *connectorv1.SplitRequest) (*fleetv1.Result, error) {
+	all, page := &connectorv1.SplitResponse{}, pageOf{}
+	err := c.Split(ctx, req, func(p *connectorv1.SplitResponse) error {
+		all.Chunks = append(all.Chunks, p.Chunks...)
+		if page.full(p) {
+			a.event(r, &fleetv1.Event{Page: uint32(page.sent), Kind: &fleetv1.Event_Chunks{Chunks: all}})
+			all = &connectorv1.SplitResponse{}
+		}
+		return nil
+	})
+	return &fleetv1.Result{Outcome: &fleetv1.Result_Split{Split: all}}, err
 }
 
 // holdSnapshot keeps a shared snapshot open until the task is cancelled or the agent drains.

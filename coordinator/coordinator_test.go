@@ -53,6 +53,12 @@ func (w *world) miss() bool {
 	return w.missed >= 0
 }
 
+// twice is how a page comes when the link broke before it was known to have arrived.
+func twice(event func(*fleetv1.Event), e *fleetv1.Event) {
+	event(e)
+	event(e)
+}
+
 // answer does a task; nil means it goes on until cancelled. stale results are sent too and must be ignored.
 func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Result {
 	w.mu.Lock()
@@ -62,7 +68,9 @@ func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Res
 	case *fleetv1.Task_Open:
 		r.Outcome = &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Open: &connectorv1.OpenResponse{Display: "db"}}}
 	case *fleetv1.Task_Discover:
-		r.Outcome = &fleetv1.Result_Discover{Discover: &connectorv1.DiscoverResponse{Tables: w.tables}}
+		half := len(w.tables) / 2
+		twice(event, &fleetv1.Event{Task: t.Id, Epoch: t.Epoch, Page: 1, Kind: &fleetv1.Event_Catalog{Catalog: &connectorv1.DiscoverResponse{Tables: w.tables[:half]}}})
+		r.Outcome = &fleetv1.Result_Discover{Discover: &connectorv1.DiscoverResponse{Tables: w.tables[half:]}}
 	case *fleetv1.Task_Prepare:
 		r.Outcome = &fleetv1.Result_Prepare{Prepare: &connectorv1.PrepareResponse{Position: []byte("0001")}}
 	case *fleetv1.Task_Recover:
@@ -85,7 +93,7 @@ func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Res
 		for n := range uint64(4) {
 			c = append(c, &rowv1.Chunk{Id: uint64(k.Split.Table.Index)<<32 | n, Table: k.Split.Table.Index, EstimatedBytes: 50 << 20})
 		}
-		event(&fleetv1.Event{Task: t.Id, Epoch: t.Epoch, Kind: &fleetv1.Event_Chunks{Chunks: &connectorv1.SplitResponse{Chunks: c}}})
+		twice(event, &fleetv1.Event{Task: t.Id, Epoch: t.Epoch, Page: 1, Kind: &fleetv1.Event_Chunks{Chunks: &connectorv1.SplitResponse{Chunks: c}}})
 	case *fleetv1.Task_Snapshot:
 		event(&fleetv1.Event{Task: t.Id, Epoch: t.Epoch, Kind: &fleetv1.Event_Snapshot{Snapshot: &connectorv1.OpenSnapshotResponse{Snapshot: "snap", Coverage: &rowv1.Coverage{Through: []byte("0009")}}}})
 		return nil

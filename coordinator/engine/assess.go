@@ -78,12 +78,11 @@ func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverRespons
 	if err := p.check(ctx, connectorv1.Role_ROLE_SOURCE, nil, resuming); err != nil {
 		return err
 	}
-	r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Discover{
-		Discover: &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude}}}), nil)
+	found, err := p.readCatalog(ctx, &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude})
 	if err != nil {
 		return err
 	}
-	p.catalog = r.GetDiscover()
+	p.catalog = found
 	if err := problemError(p.catalog.Problems); err != nil {
 		return err
 	}
@@ -102,6 +101,35 @@ func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverRespons
 	p.state.Discovered = true
 	p.note("info", "the catalog is known")
 	return p.save(ctx, p.everything()...)
+}
+
+// readCatalog puts the pages of the answer together.
+func (p *Pipeline) readCatalog(ctx context.Context, req *connectorv1.DiscoverRequest) (*connectorv1.DiscoverResponse, error) {
+	all, seen := &connectorv1.DiscoverResponse{}, pages(0)
+	r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Discover{Discover: req}}), func(e *fleetv1.Event) {
+		if seen.fresh(e) {
+			join(all, e.GetCatalog())
+		}
+	})
+	join(all, r.GetDiscover())
+	return all, err
+}
+
+// join appends without a copy: a catalog may be large.
+func join(all, more *connectorv1.DiscoverResponse) {
+	all.Tables, all.Steps = append(all.Tables, more.GetTables()...), append(all.Steps, more.GetSteps()...)
+	all.NotCarried, all.Problems = append(all.NotCarried, more.GetNotCarried()...), append(all.Problems, more.GetProblems()...)
+}
+
+// pages is the last page of an answer that came; a link that broke may bring pages again.
+type pages uint32
+
+func (p *pages) fresh(e *fleetv1.Event) bool {
+	if e.GetPage() <= uint32(*p) {
+		return false
+	}
+	*p = pages(e.Page)
+	return true
 }
 
 // everything is the catalog and all that is known of its tables.

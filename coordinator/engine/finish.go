@@ -8,7 +8,6 @@ import (
 	"github.com/droverdb/drover/coordinator/store"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
-	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
 // finish waits for the end of the overlap and builds what the load went faster without.
@@ -53,13 +52,12 @@ func (p *Pipeline) sequences(ctx context.Context) error {
 	if !p.spec.Schema || !slices.ContainsFunc(p.catalog.Steps, func(s *connectorv1.SchemaStep) bool { return s.Kind == "sequence value" }) {
 		return nil
 	}
-	r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Discover{
-		Discover: &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude, ValuesOnly: true}}}), nil)
+	found, err := p.readCatalog(ctx, &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude, ValuesOnly: true})
 	if err != nil {
 		return err
 	}
 	fresh := map[string]*connectorv1.SchemaStep{}
-	for _, s := range r.GetDiscover().GetSteps() {
+	for _, s := range found.Steps {
 		if s.Phase == connectorv1.Phase_PHASE_FINISH {
 			fresh[s.Kind+" "+s.Object] = s
 		}

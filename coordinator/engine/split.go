@@ -13,9 +13,12 @@ import (
 // target keeps them: a second split may cut elsewhere.
 func (p *Pipeline) split(t *table) error {
 	var chunks []*rowv1.Chunk
+	var seen pages
 	task := p.onSource(&fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Split{Split: &connectorv1.SplitRequest{Table: t.row, TargetBytes: p.chunkBytes()}}})
 	return p.splitStep(p.run.reader, task, func(m fleet.Message) {
-		chunks = append(chunks, m.Event.GetChunks().GetChunks()...)
+		if seen.fresh(m.Event) {
+			chunks = append(chunks, m.Event.GetChunks().GetChunks()...)
+		}
 		if m.Result == nil {
 			return
 		}

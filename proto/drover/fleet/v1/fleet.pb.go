@@ -2776,6 +2776,8 @@ type Event struct {
 	Task     uint64                 `protobuf:"varint,1,opt,name=task,proto3" json:"task,omitempty"`
 	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Pipeline string                 `protobuf:"bytes,3,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// Pages of an answer count from 1: a broken link may bring one twice.
+	Page uint32 `protobuf:"varint,4,opt,name=page,proto3" json:"page,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Event_Snapshot
@@ -2784,6 +2786,7 @@ type Event struct {
 	//	*Event_StreamStarted
 	//	*Event_Waiting
 	//	*Event_SchemaSteps
+	//	*Event_Catalog
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2838,6 +2841,13 @@ func (x *Event) GetPipeline() string {
 		return x.Pipeline
 	}
 	return ""
+}
+
+func (x *Event) GetPage() uint32 {
+	if x != nil {
+		return x.Page
+	}
+	return 0
 }
 
 func (x *Event) GetKind() isEvent_Kind {
@@ -2901,6 +2911,15 @@ func (x *Event) GetSchemaSteps() *SchemaResult {
 	return nil
 }
 
+func (x *Event) GetCatalog() *v1.DiscoverResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Catalog); ok {
+			return x.Catalog
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -2934,6 +2953,11 @@ type Event_SchemaSteps struct {
 	SchemaSteps *SchemaResult `protobuf:"bytes,15,opt,name=schema_steps,json=schemaSteps,proto3,oneof"`
 }
 
+type Event_Catalog struct {
+	// A page of the catalog (Discover answers in pages).
+	Catalog *v1.DiscoverResponse `protobuf:"bytes,16,opt,name=catalog,proto3,oneof"`
+}
+
 func (*Event_Snapshot) isEvent_Kind() {}
 
 func (*Event_Chunks) isEvent_Kind() {}
@@ -2945,6 +2969,8 @@ func (*Event_StreamStarted) isEvent_Kind() {}
 func (*Event_Waiting) isEvent_Kind() {}
 
 func (*Event_SchemaSteps) isEvent_Kind() {}
+
+func (*Event_Catalog) isEvent_Kind() {}
 
 type StreamStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3505,11 +3531,12 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\fSchemaResult\x12>\n" +
 	"\x05steps\x18\x01 \x03(\v2(.drover.connector.v1.ApplySchemaResponseR\x05steps\"*\n" +
 	"\fStreamResult\x12\x1a\n" +
-	"\bposition\x18\x01 \x01(\fR\bposition\"\xd2\x03\n" +
+	"\bposition\x18\x01 \x01(\fR\bposition\"\xa9\x04\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\x04R\x04task\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
-	"\bpipeline\x18\x03 \x01(\tR\bpipeline\x12G\n" +
+	"\bpipeline\x18\x03 \x01(\tR\bpipeline\x12\x12\n" +
+	"\x04page\x18\x04 \x01(\rR\x04page\x12G\n" +
 	"\bsnapshot\x18\n" +
 	" \x01(\v2).drover.connector.v1.OpenSnapshotResponseH\x00R\bsnapshot\x12<\n" +
 	"\x06chunks\x18\v \x01(\v2\".drover.connector.v1.SplitResponseH\x00R\x06chunks\x12K\n" +
@@ -3517,7 +3544,8 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"schemaStep\x12G\n" +
 	"\x0estream_started\x18\r \x01(\v2\x1e.drover.fleet.v1.StreamStartedH\x00R\rstreamStarted\x12\x1a\n" +
 	"\awaiting\x18\x0e \x01(\tH\x00R\awaiting\x12B\n" +
-	"\fschema_steps\x18\x0f \x01(\v2\x1d.drover.fleet.v1.SchemaResultH\x00R\vschemaStepsB\x06\n" +
+	"\fschema_steps\x18\x0f \x01(\v2\x1d.drover.fleet.v1.SchemaResultH\x00R\vschemaSteps\x12A\n" +
+	"\acatalog\x18\x10 \x01(\v2%.drover.connector.v1.DiscoverResponseH\x00R\acatalogB\x06\n" +
 	"\x04kind\"+\n" +
 	"\rStreamStarted\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\"?\n" +
@@ -3730,15 +3758,16 @@ var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	69, // 77: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
 	34, // 78: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
 	31, // 79: drover.fleet.v1.Event.schema_steps:type_name -> drover.fleet.v1.SchemaResult
-	36, // 80: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
-	37, // 81: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
-	1,  // 82: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
-	2,  // 83: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
-	83, // [83:84] is the sub-list for method output_type
-	82, // [82:83] is the sub-list for method input_type
-	82, // [82:82] is the sub-list for extension type_name
-	82, // [82:82] is the sub-list for extension extendee
-	0,  // [0:82] is the sub-list for field type_name
+	61, // 80: drover.fleet.v1.Event.catalog:type_name -> drover.connector.v1.DiscoverResponse
+	36, // 81: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
+	37, // 82: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
+	1,  // 83: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
+	2,  // 84: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
+	84, // [84:85] is the sub-list for method output_type
+	83, // [83:84] is the sub-list for method input_type
+	83, // [83:83] is the sub-list for extension type_name
+	83, // [83:83] is the sub-list for extension extendee
+	0,  // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_drover_fleet_v1_fleet_proto_init() }
@@ -3810,6 +3839,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Event_StreamStarted)(nil),
 		(*Event_Waiting)(nil),
 		(*Event_SchemaSteps)(nil),
+		(*Event_Catalog)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
