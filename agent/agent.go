@@ -203,10 +203,16 @@ func (a *Agent) Hello() *fleetv1.Hello {
 	h := &fleetv1.Hello{Agent: a.cfg.Name, Version: a.cfg.Version, Labels: a.cfg.Labels, Connectors: a.host.Connectors(),
 		ReadCredits: int32(a.cfg.ReadCredits), WriteCredits: int32(a.cfg.WriteCredits),
 		Source: !a.cfg.NoSource, Sink: !a.cfg.NoSink, TransferAddress: a.TransferAddress()}
+	if a.server != nil {
+		h.Grants = a.server.Grants()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for id := range a.running {
+	for id, r := range a.running {
 		h.Running = append(h.Running, id)
+		if t := r.lasting(); t != nil {
+			h.Tasks = append(h.Tasks, t)
+		}
 	}
 	return h
 }

@@ -198,6 +198,7 @@ func (a *Agent) holdSnapshot(ctx context.Context, r *running, c *host.Handle, re
 		}
 	}()
 	err := c.OpenSnapshot(inner, req, func(o *connectorv1.OpenSnapshotResponse) error {
+		r.snapshot.Store(o)
 		a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_Snapshot{Snapshot: o}})
 		return nil
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/telemetry"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
@@ -24,6 +25,39 @@ type running struct {
 	// rows and bytes are of loads; stream is set by streams.
 	rows, bytes atomic.Int64
 	stream      atomic.Pointer[func() *fleetv1.StreamProgress]
+	// streaming: the gate answers. snapshot is the shared one that is open.
+	streaming atomic.Bool
+	snapshot  atomic.Pointer[connectorv1.OpenSnapshotResponse]
+}
+
+// lasting describes a task that a new leader may take over; nil: it has to be started again.
+func (r *running) lasting() *fleetv1.RunningTask {
+	t := &fleetv1.RunningTask{Task: r.task.Id, Epoch: r.task.Epoch, Pipeline: r.task.Pipeline}
+	switch k := r.task.Work.(type) {
+	case *fleetv1.Task_Stream:
+		if !r.streaming.Load() {
+			return nil
+		}
+		t.Work = &fleetv1.RunningTask_Stream{Stream: &fleetv1.RunningStream{}}
+	case *fleetv1.Task_Load:
+		load := &fleetv1.RunningLoad{}
+		for _, c := range k.Load.Chunks {
+			load.Chunks = append(load.Chunks, c.Id)
+		}
+		t.Work = &fleetv1.RunningTask_Load{Load: load}
+	case *fleetv1.Task_Snapshot:
+		s := &fleetv1.RunningSnapshot{Opened: r.snapshot.Load()}
+		if s.Opened == nil {
+			return nil
+		}
+		for _, table := range k.Snapshot.Tables {
+			s.Tables = append(s.Tables, table.Index)
+		}
+		t.Work = &fleetv1.RunningTask_Snapshot{Snapshot: s}
+	default:
+		return nil
+	}
+	return t
 }
 
 func (r *running) progress() *fleetv1.TaskProgress {

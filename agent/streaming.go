@@ -48,6 +48,7 @@ func (a *Agent) stream(ctx context.Context, r *running, work *fleetv1.StreamTask
 	s := stream.New(stream.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Source: source, Sink: sink, Work: work,
 		Committed: a.meter.committed(r.task),
 		Started: func(position []byte) {
+			r.streaming.Store(true)
 			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_StreamStarted{StreamStarted: &fleetv1.StreamStarted{Position: position}}})
 		}})
 	progress := s.Progress

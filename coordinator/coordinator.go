@@ -4,6 +4,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,8 +31,10 @@ type Config struct {
 	// Etcd are endpoints of a cluster.
 	Etcd  []string
 	Embed *EmbedConfig
-	// TTL is how long an agent may be silent; 0: 10 s.
+	// TTL is how long an agent, or a leader beside others, may be silent; 0: 10 s.
 	TTL time.Duration
+	// Keep leaves tasks running when Run ends: another coordinator, or this one once it is back, takes them over.
+	Keep bool
 }
 
 // Coordinator serves FleetService and ControlService while it leads.
@@ -62,12 +65,28 @@ func (c *Coordinator) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	for ctx.Err() == nil {
-		if err := c.lead(ctx, client); err != nil && ctx.Err() == nil {
+		err := c.lead(ctx, client)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if c.cfg.Embed != nil && !errors.Is(err, store.ErrUnavailable) {
 			return err
+		}
+		// An etcd that is away comes back; what was given out goes on meanwhile.
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
 		}
 	}
 	return nil
 }
+
+const (
+	// pause is the time between terms that could not begin.
+	pause = time.Second
+	// firstAnswer is how long etcd may take to answer at the start: an address may be wrong.
+	firstAnswer = 10 * time.Second
+)
 
 func (c *Coordinator) connect(ctx context.Context) (*clientv3.Client, func() error, error) {
 	if c.cfg.Embed != nil {
@@ -81,12 +100,18 @@ func (c *Coordinator) connect(ctx context.Context) (*clientv3.Client, func() err
 	if err != nil {
 		return nil, nil, diag.StateUnusable.New("etcd", err, "no client")
 	}
+	limited, cancel := context.WithTimeout(ctx, firstAnswer)
+	defer cancel()
+	if _, err := client.Get(limited, store.ElectionKey); err != nil {
+		return nil, nil, errors.Join(diag.StateUnusable.New("etcd "+strings.Join(c.cfg.Etcd, ","), err, "it does not answer").
+			WithFix("Start etcd, or correct --etcd."), client.Close())
+	}
 	return client, client.Close, nil
 }
 
 // lead is one term.
 func (c *Coordinator) lead(ctx context.Context, client *clientv3.Client) (err error) {
-	ttl := 10
+	ttl := max(int(c.cfg.TTL/time.Second), 2)
 	if c.cfg.Embed != nil {
 		// Nobody else can lead here. A short lease would end a term whenever the machine has no time for us.
 		ttl = 60
@@ -117,10 +142,11 @@ func (c *Coordinator) lead(ctx context.Context, client *clientv3.Client) (err er
 	c.mu.Lock()
 	c.engine, c.leads = nil, make(chan struct{})
 	c.mu.Unlock()
-	if err := e.Close(); err != nil && !errors.Is(err, store.ErrFenced) {
-		return err
+	err = e.Close(ctx.Err() == nil || c.cfg.Keep)
+	if errors.Is(err, store.ErrFenced) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // current waits for leadership as long as the caller does, but not longer than a few seconds.

@@ -3,6 +3,8 @@ package apply
 import (
 	"context"
 	"crypto/sha256"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +37,13 @@ func (g *grants) replace(all []*fleetv1.Grant) {
 	}
 	close(g.changed)
 	g.changed = make(chan struct{})
+}
+
+// list returns all grants.
+func (g *grants) list() []*fleetv1.Grant {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Values(g.all))
 }
 
 // find waits a moment for a grant.

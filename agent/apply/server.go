@@ -82,6 +82,9 @@ func (s *Server) sink(ctx context.Context) (_ sdk.Sink, pipeline string, release
 // Grant replaces what the coordinator has granted.
 func (s *Server) Grant(all []*fleetv1.Grant) { s.grants.replace(all) }
 
+// Grants are those that hold now.
+func (s *Server) Grants() []*fleetv1.Grant { return s.grants.list() }
+
 // Recover raises the fence of a stream.
 func (s *Server) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
 	sink, pipeline, release, err := s.sink(ctx)

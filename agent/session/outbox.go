@@ -77,6 +77,19 @@ func (o *outbox) settle(before time.Time) {
 	o.next -= n
 }
 
+// results are the tasks whose result is kept.
+func (o *outbox) results() []uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var out []uint64
+	for _, it := range o.items {
+		if r := it.message.GetResult(); it.keep && r != nil {
+			out = append(out, r.Task)
+		}
+	}
+	return out
+}
+
 // unsent tells how many messages still wait.
 func (o *outbox) unsent() int {
 	o.mu.Lock()

@@ -5,9 +5,11 @@ package session
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,6 +46,8 @@ type Handler interface {
 
 // Config names the coordinator.
 type Config struct {
+	//
+	// Several coordinators are separated by commas; the one that leads takes the session.
 	Address string
 	// TLS is needed off this machine.
 	TLS     *tls.Config
@@ -53,27 +57,45 @@ type Config struct {
 
 // Session is the link. Make it with New, then Run it.
 type Session struct {
-	cfg  Config
-	conn *grpc.ClientConn
-	out  *outbox
+	cfg   Config
+	peers []peer
+	out   *outbox
 	// linked: the coordinator has answered once.
 	linked bool
 }
 
 // New checks the address; the connection is made by Run.
 func New(cfg Config) (*Session, error) {
-	creds, err := link.Credentials(cfg.Address, cfg.TLS)
+	s := &Session{cfg: cfg, out: newOutbox()}
+	for address := range strings.SplitSeq(cfg.Address, ",") {
+		p, err := newPeer(strings.TrimSpace(address), cfg.TLS)
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		s.peers = append(s.peers, p)
+	}
+	return s, nil
+}
+
+// peer is one coordinator.
+type peer struct {
+	address string
+	conn    *grpc.ClientConn
+}
+
+func newPeer(address string, c *tls.Config) (peer, error) {
+	creds, err := link.Credentials(address, c)
 	if err != nil {
-		return nil, err
+		return peer{}, err
 	}
 	// Heartbeats find a dead peer: gRPC makes the kernel give up on a connection whose bytes are not acknowledged for
 	// Timeout. Its pings are rarer than any server takes for abuse.
-	conn, err := grpc.NewClient(cfg.Address, append(sdk.DialOptions(), grpc.WithTransportCredentials(creds),
+	conn, err := grpc.NewClient(address, append(sdk.DialOptions(), grpc.WithTransportCredentials(creds),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 15 * time.Second}))...)
 	if err != nil {
-		return nil, diag.NoCoord.New(cfg.Address, err, "the coordinator's address cannot be used")
+		return peer{}, diag.NoCoord.New(address, err, "the coordinator's address cannot be used")
 	}
-	return &Session{cfg: cfg, conn: conn, out: newOutbox()}, nil
+	return peer{address: address, conn: conn}, nil
 }
 
 // Report sends a result; it is sent again after a reconnect unless it has surely arrived.
@@ -105,16 +127,23 @@ func (s *Session) Flush(ctx context.Context) {
 }
 
 // Close is for a session that is never run.
-func (s *Session) Close() error { return s.conn.Close() }
+func (s *Session) Close() error {
+	var errs []error
+	for _, p := range s.peers {
+		errs = append(errs, p.conn.Close())
+	}
+	return errors.Join(errs...)
+}
 
-// Run keeps the link up until ctx ends, with growing, uneven pauses between attempts. A certificate that is refused
-// before the link ever stood is a wrong setting: Run returns it. Later it may be one that is being renewed.
+// Run keeps the link up until ctx ends, with growing, uneven pauses between attempts. It goes from one coordinator to the
+// next until one takes the session. A certificate that is refused before the link ever stood is a wrong setting: Run
+// returns it. Later it may be one that is being renewed.
 func (s *Session) Run(ctx context.Context) error {
-	defer s.conn.Close()
+	defer s.Close()
 	pause := firstPause
-	for {
-		began := time.Now()
-		err := s.once(ctx)
+	for turn := 0; ; turn++ {
+		began, to := time.Now(), s.peers[turn%len(s.peers)]
+		err := s.once(ctx, to)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -124,7 +153,7 @@ func (s *Session) Run(ctx context.Context) error {
 		if time.Since(began) > longestPause {
 			pause = firstPause
 		}
-		s.cfg.Log.Warn("no link to the coordinator; tasks go on", "address", s.cfg.Address, "err", err, "again_in", pause)
+		s.cfg.Log.Warn("no link to the coordinator; tasks go on", "address", to.address, "err", err, "again_in", pause)
 		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
 		select {
 		case <-timer.C:
@@ -139,19 +168,19 @@ func (s *Session) Run(ctx context.Context) error {
 type both = grpc.BidiStreamingClient[fleetv1.SessionRequest, fleetv1.SessionResponse]
 
 // once runs one connection: hello, welcome, then both directions until either breaks.
-func (s *Session) once(ctx context.Context) error {
+func (s *Session) once(ctx context.Context, to peer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	st, err := fleetv1.NewFleetServiceClient(s.conn).Session(ctx, grpc.WaitForReady(false))
+	st, err := fleetv1.NewFleetServiceClient(to.conn).Session(ctx, grpc.WaitForReady(false))
 	if err != nil {
-		return link.Call(ctx, err, s.cfg.Address, diag.NoCoord)
+		return link.Call(ctx, err, to.address, diag.NoCoord)
 	}
 	welcome, err := s.greet(st, cancel)
 	if err != nil {
-		return link.Call(ctx, err, s.cfg.Address, diag.NoCoord)
+		return link.Call(ctx, err, to.address, diag.NoCoord)
 	}
 	s.linked = true
-	s.cfg.Log.Info("linked to the coordinator", "address", s.cfg.Address, "session", welcome.Session)
+	s.cfg.Log.Info("linked to the coordinator", "address", to.address, "session", welcome.Session)
 	s.out.rewind()
 	done := make(chan struct{})
 	go func() {
@@ -161,14 +190,16 @@ func (s *Session) once(ctx context.Context) error {
 	err = s.receive(st)
 	cancel(err)
 	<-done
-	return link.Call(context.Background(), err, s.cfg.Address, diag.NoCoord)
+	return link.Call(context.Background(), err, to.address, diag.NoCoord)
 }
 
 // greet says hello and waits for the welcome, not for ever.
 func (s *Session) greet(st both, cancel context.CancelCauseFunc) (*fleetv1.Welcome, error) {
 	timer := time.AfterFunc(welcomeTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
-	if err := st.Send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Hello{Hello: s.cfg.Handler.Hello()}}); err != nil {
+	hello := s.cfg.Handler.Hello()
+	hello.Running = append(hello.Running, s.out.results()...) // they end with what is still to be sent, not with a loss
+	if err := st.Send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Hello{Hello: hello}}); err != nil {
 		_, err = st.Recv() // the reason comes with the receive
 		return nil, err
 	}

@@ -35,7 +35,15 @@ type attempt struct {
 
 func (p *Pipeline) attempt(ctx context.Context) error {
 	p.run = attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}}
-	for _, step := range []func(context.Context) error{p.agents, p.assess, p.recover, p.schema, p.startStream, p.loadAll, p.finish, p.verify, p.keepStreaming} {
+	adopted, err := p.adopt(ctx)
+	if err != nil {
+		return err
+	}
+	steps := []func(context.Context) error{p.agents, p.assess, p.recover, p.schema, p.startStream}
+	if adopted {
+		steps = nil
+	}
+	for _, step := range append(steps, p.loadAll, p.finish, p.verify, p.keepStreaming) {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -43,17 +51,23 @@ func (p *Pipeline) attempt(ctx context.Context) error {
 	return nil
 }
 
-func (p *Pipeline) endAttempt() {
+// endAttempt lets go of the tasks under way: they end, or wait for the next leader to adopt them.
+func (p *Pipeline) endAttempt(drop bool) {
 	for id := range p.run.tasks {
 		delete(p.handlers, id)
-		p.fleet.Abandon(id, "the attempt ended")
+		if drop {
+			p.fleet.Abandon(id, "the attempt ended")
+		}
+	}
+	if drop {
+		p.state.Running = nil
 	}
 	for _, t := range p.tables {
 		for _, c := range t.chunks {
 			c.inFlight = false
 		}
 	}
-	if p.run.grant != nil {
+	if p.run.grant != nil && drop {
 		p.fleet.Revoke(p.run.writer, p.run.grant)
 	}
 	p.run = attempt{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,6 +22,7 @@ type Engine struct {
 	Fleet *fleet.Fleet
 	store *store.Store
 	group *stop.Group
+	drop  atomic.Bool // tasks are to end with the actors
 
 	mu    sync.Mutex
 	pipes map[string]*Pipeline
@@ -28,7 +30,7 @@ type Engine struct {
 
 // New starts every pipeline that is stored.
 func New(ctx context.Context, s *store.Store, f *fleet.Fleet) (*Engine, error) {
-	e := &Engine{Fleet: f, store: s, group: stop.New(ctx), pipes: map[string]*Pipeline{}}
+	e := &Engine{Fleet: f, store: s, group: stop.New(context.WithoutCancel(ctx)), pipes: map[string]*Pipeline{}}
 	all, err := s.Specs(ctx)
 	if err != nil {
 		return nil, errors.Join(err, e.group.Stop(0))
@@ -45,11 +47,13 @@ func New(ctx context.Context, s *store.Store, f *fleet.Fleet) (*Engine, error) {
 	return e, nil
 }
 
-// Failed is closed when a pipeline found that another coordinator leads.
+// Failed is closed when a pipeline found that another coordinator leads, or that etcd does not answer.
 func (e *Engine) Failed() <-chan struct{} { return e.group.Context().Done() }
 
-// Close ends all actors; their work goes on from the store.
-func (e *Engine) Close() error {
+// Close ends all actors; their work goes on from the store. With keep the agents' tasks go on too, for the next leader to
+// adopt.
+func (e *Engine) Close(keep bool) error {
+	e.drop.Store(!keep)
 	e.group.Abort()
 	err := e.group.Wait()
 	if errors.Is(err, stop.ErrAborted) || errors.Is(err, context.Canceled) {
@@ -60,6 +64,7 @@ func (e *Engine) Close() error {
 
 func (e *Engine) start(spec *controlv1.Spec, st store.State) (*Pipeline, error) {
 	p := newPipeline(spec, st, e.store, e.Fleet)
+	p.dropTasks = e.drop.Load
 	p.publish()
 	e.pipes[spec.Name] = p
 	return p, e.group.Go(p.loop)

@@ -49,6 +49,10 @@ func (p *Pipeline) startStream(ctx context.Context) error {
 		return err
 	}
 	p.waiting = ""
+	p.state.Running.Stream = id
+	if err := p.save(ctx); err != nil { // before anything is granted: a new leader must know whose floors hold the gate
+		return err
+	}
 	// Loaded tables whose overlap has not passed: the gate has to hear it again.
 	var loaded []uint32
 	for _, t := range p.tables {
@@ -198,21 +202,23 @@ func (p *Pipeline) snapshot(ctx context.Context) error {
 
 func (p *Pipeline) openSnapshot(tables []*rowv1.Table, floor *rowv1.Floor) error {
 	task := p.onSource(&fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Snapshot{Snapshot: &connectorv1.OpenSnapshotRequest{Tables: tables, Floor: floor}}})
-	id, err := p.assign(p.run.reader, task, func(m fleet.Message) {
-		if s := m.Event.GetSnapshot(); s != nil {
-			p.run.snapshot, p.run.coverage = s.Snapshot, s.Coverage
-		}
-		if m.Result != nil && m.Task == p.run.snapshotTask {
-			p.stop = fleetError(m)
-			if p.stop == nil {
-				p.stop = diag.ConnLost.New("source", nil, "the shared snapshot was lost")
-			}
-		}
-	})
+	id, err := p.assign(p.run.reader, task, p.hearSnapshot)
 	if err == nil {
 		p.run.snapshotTask, p.run.tasks[id] = id, true
 	}
 	return err
+}
+
+func (p *Pipeline) hearSnapshot(m fleet.Message) {
+	if s := m.Event.GetSnapshot(); s != nil {
+		p.run.snapshot, p.run.coverage = s.Snapshot, s.Coverage
+	}
+	if m.Result != nil && m.Task == p.run.snapshotTask {
+		p.stop = fleetError(m)
+		if p.stop == nil {
+			p.stop = diag.ConnLost.New("source", nil, "the shared snapshot was lost")
+		}
+	}
 }
 
 // groupLoaded tells the gate of a group of units that is written.

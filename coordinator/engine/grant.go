@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/lease"
@@ -82,22 +83,29 @@ func (p *Pipeline) dispatch(ctx context.Context, ids []uint64, floor *rowv1.Floo
 		p.state.TraceID = span.SpanContext().TraceID().String()
 	}
 	p.route(task)
-	id, err := p.assign(p.run.reader, task, func(m fleet.Message) {
-		switch {
-		case m.Event.GetWaiting() != "":
-			p.waiting = m.Event.GetWaiting()
-		case m.Result != nil:
-			span.End()
-			delete(p.run.tasks, m.Task)
-			p.loaded(ids, m)
-		}
-	})
+	id, err := p.assign(p.run.reader, task, p.hearLoad(ids, span))
 	if err != nil {
 		span.End()
 		p.stop = err
 		return
 	}
 	p.run.tasks[id] = true
+}
+
+// hearLoad takes what is reported of a load; span is nil for one that was adopted.
+func (p *Pipeline) hearLoad(ids []uint64, span trace.Span) func(fleet.Message) {
+	return func(m fleet.Message) {
+		switch {
+		case m.Event.GetWaiting() != "":
+			p.waiting = m.Event.GetWaiting()
+		case m.Result != nil:
+			if span != nil {
+				span.End()
+			}
+			delete(p.run.tasks, m.Task)
+			p.loaded(ids, m)
+		}
+	}
 }
 
 // route tells the reader who writes.

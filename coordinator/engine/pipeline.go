@@ -64,14 +64,17 @@ type Pipeline struct {
 	waiting  string
 	run      attempt
 	rate     rate
+	adopted  bool // whether this term has looked for tasks to adopt
 	deleted  bool
-	deleting chan<- deletion
-	shown    time.Time
+	// dropTasks tells, when the actor ends, whether tasks end with it.
+	dropTasks func() bool
+	deleting  chan<- deletion
+	shown     time.Time
 }
 
 func newPipeline(spec *controlv1.Spec, st store.State, s *store.Store, f *fleet.Fleet) *Pipeline {
 	return &Pipeline{name: spec.Name, spec: spec, state: st, store: s, fleet: f, done: make(chan struct{}), bell: make(chan struct{}, 1),
-		news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, log: newRing()}
+		dropTasks: func() bool { return true }, news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, log: newRing()}
 }
 
 // post hands work to the actor; it never blocks.
@@ -106,7 +109,9 @@ const firstTries = 3
 func (p *Pipeline) loop(ctx context.Context) error {
 	defer close(p.done)
 	p.failure = readFailure(p.state.Failure)
-	if err := p.load(ctx); err != nil {
+	if err := p.load(ctx); lostStore(err) {
+		return err
+	} else if err != nil {
 		p.fail(err)
 	}
 	for wait, tries := time.Duration(0), 0; ; {
@@ -124,12 +129,12 @@ func (p *Pipeline) loop(ctx context.Context) error {
 		}
 		began := time.Now()
 		err = p.attempt(ctx)
-		p.endAttempt()
+		p.endAttempt(!lostStore(err) && (ctx.Err() == nil || p.dropTasks()))
 		p.stop = nil
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, store.ErrFenced):
+		case lostStore(err):
 			return err
 		case err == nil || errors.Is(err, errInterrupted):
 			wait = 0
@@ -162,6 +167,12 @@ func tryingAgain(err error) string { return "trying again: " + err.Error() }
 func retryable(err error) bool {
 	d := diag.Find(err)
 	return d == nil || d.Code.Class == diag.Retry || d.Code.Class == diag.Fenced
+}
+
+// lostStore: this coordinator does not lead any more, or cannot know whether it does. Its term ends; what it has given out
+// goes on.
+func lostStore(err error) bool {
+	return errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrUnavailable)
 }
 
 func (p *Pipeline) fail(err error) {
@@ -217,21 +228,24 @@ func (p *Pipeline) pump(ctx context.Context, wait time.Duration, until func() bo
 // assign gives a task to an agent; on hears everything about it, on the actor.
 func (p *Pipeline) assign(agent string, t *fleetv1.Task, on func(fleet.Message)) (uint64, error) {
 	t.Pipeline = p.name
-	id, err := p.fleet.Assign(agent, t, func(m fleet.Message) {
-		p.post(func() {
-			h := p.handlers[m.Task]
-			if m.Result != nil {
-				delete(p.handlers, m.Task)
-			}
-			if h != nil {
-				h(m)
-			}
-		})
-	})
+	id, err := p.fleet.Assign(agent, t, p.listen)
 	if err == nil {
 		p.handlers[id] = on
 	}
 	return id, err
+}
+
+// listen takes what is reported of a task to the actor.
+func (p *Pipeline) listen(m fleet.Message) {
+	p.post(func() {
+		h := p.handlers[m.Task]
+		if m.Result != nil {
+			delete(p.handlers, m.Task)
+		}
+		if h != nil {
+			h(m)
+		}
+	})
 }
 
 // pending is a task whose result is awaited.

@@ -33,6 +33,7 @@ func (p *Pipeline) recover(ctx context.Context) error {
 		return err
 	}
 	p.state.Remembered = p.follow()
+	p.state.Running = &store.Running{Reader: p.run.reader, Writer: p.run.writer}
 	return p.reconcile(ctx, r.Written)
 }
 

@@ -51,7 +51,11 @@ type Fleet struct {
 	tasks   map[uint64]*assignment
 	gates   map[uint64]uint64 // request → stream task
 	grants  map[string][]*fleetv1.Grant
+	legacy  map[string][]*fleetv1.Grant // of a former coordinator, for tasks that may be adopted
+	firstID uint64 // ids below are of former coordinators
 	lastID  uint64
+	settles *time.Timer // nil once a TTL of this term has passed
+	began   time.Time
 	changed chan struct{}
 	closed  bool
 	wg      sync.WaitGroup
@@ -76,14 +80,29 @@ type link struct {
 type assignment struct {
 	task  *fleetv1.Task
 	agent string
-	sink  Sink
+	sink  Sink // nil: nobody has adopted it yet
+	// Of a former coordinator's task: what it is, and what was heard of it until somebody adopts it.
+	inherited *fleetv1.RunningTask
+	heard     []Message
+}
+
+// hear passes a message on, or keeps it for who adopts the task.
+func (a *assignment) hear(m Message) {
+	if a.sink == nil {
+		a.heard = append(a.heard, m)
+		return
+	}
+	a.sink(m)
 }
 
 // New makes a fleet. ttl is how long an agent may be silent.
 func New(name string, l Leases, ttl time.Duration) *Fleet {
-	// Ids of a former coordinator must not be taken for ours.
-	return &Fleet{leases: l, name: name, ttl: ttl, agents: map[string]*member{}, tasks: map[uint64]*assignment{},
-		gates: map[uint64]uint64{}, grants: map[string][]*fleetv1.Grant{}, lastID: uint64(time.Now().UnixMicro()), changed: make(chan struct{})}
+	first := uint64(time.Now().UnixMicro()) // ids of a former coordinator must not be taken for ours
+	f := &Fleet{leases: l, name: name, ttl: ttl, agents: map[string]*member{}, tasks: map[uint64]*assignment{},
+		gates: map[uint64]uint64{}, grants: map[string][]*fleetv1.Grant{}, legacy: map[string][]*fleetv1.Grant{}, firstID: first, lastID: first, began: time.Now(), changed: make(chan struct{})}
+	f.wg.Add(1)
+	f.settles = time.AfterFunc(ttl, f.settle)
+	return f
 }
 
 // Changed is closed when an agent comes or goes.
@@ -102,6 +121,9 @@ func (f *Fleet) notify() {
 func (f *Fleet) Close() {
 	f.mu.Lock()
 	f.closed = true
+	if f.settles != nil && f.settles.Stop() {
+		f.wg.Done()
+	}
 	for _, m := range f.agents {
 		if m.link != nil {
 			m.link.end()
@@ -190,7 +212,7 @@ func (f *Fleet) Agents() []Agent {
 		for _, t := range f.tasks {
 			if t.agent == name {
 				a.Tasks++
-				if t.task.GetStream() != nil {
+				if t.task.GetStream() != nil || t.inherited.GetStream() != nil {
 					a.Streams++
 				}
 			}

@@ -30,9 +30,23 @@ func (f *Fleet) Revoke(agent string, secret []byte) {
 	f.tellGrants(agent)
 }
 
+// InheritGrant goes on with the grant of a pipeline that a former coordinator made; nil when there is none.
+func (f *Fleet) InheritGrant(agent, pipeline string) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, g := range f.legacy[agent] {
+		if g.Pipeline == pipeline {
+			f.legacy[agent] = slices.Delete(f.legacy[agent], i, i+1)
+			f.grants[agent] = append(f.grants[agent], g)
+			return g.Secret
+		}
+	}
+	return nil
+}
+
 // tellGrants sends an agent all its grants; they replace what it had. mu is held.
 func (f *Fleet) tellGrants(agent string) {
 	if m := f.agents[agent]; m != nil && m.link != nil && m.hello.TransferAddress != "" {
-		m.link.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Grants{Grants: &fleetv1.Grants{All: slices.Clone(f.grants[agent])}}})
+		m.link.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Grants{Grants: &fleetv1.Grants{All: slices.Concat(f.grants[agent], f.legacy[agent])}}})
 	}
 }

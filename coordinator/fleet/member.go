@@ -33,8 +33,9 @@ func (f *Fleet) join(h *fleetv1.Hello, session int64) *link {
 	m.hello, m.link, m.seen = h, l, time.Now()
 	l.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Welcome{Welcome: &fleetv1.Welcome{
 		Session: session, HeartbeatMillis: (f.ttl / 4).Milliseconds(), TtlMillis: f.ttl.Milliseconds(), Coordinator: f.name}}})
+	f.inherit(h)
 	f.tellGrants(h.Agent)
-	// Tasks of a former coordinator: the same work is given out again, under a higher epoch.
+	// Others go on under nobody's eyes: the same work is given out again, under a higher epoch.
 	for _, id := range h.Running {
 		if f.tasks[id] == nil {
 			l.push(cancel(id, "another coordinator leads now"))
@@ -81,9 +82,16 @@ func (f *Fleet) leave(agent string, l *link) {
 
 // fail ends a task whose agent is gone.
 func (f *Fleet) fail(id uint64, a *assignment) {
-	delete(f.tasks, id)
-	a.sink(Message{Task: id, Result: &fleetv1.Result{Task: id, Epoch: a.task.Epoch, Pipeline: a.task.Pipeline,
-		Failure: wire.Failure(diag.NoAgent.New("agent "+a.agent, nil, "the agent was lost"))}})
+	f.end(id, a, &fleetv1.Result{Task: id, Epoch: a.task.Epoch, Pipeline: a.task.Pipeline,
+		Failure: wire.Failure(diag.NoAgent.New("agent "+a.agent, nil, "the agent was lost"))})
+}
+
+// end passes the one result on and forgets the task, unless it still waits to be adopted.
+func (f *Fleet) end(id uint64, a *assignment, r *fleetv1.Result) {
+	if a.sink != nil {
+		delete(f.tasks, id)
+	}
+	a.hear(Message{Task: id, Result: r})
 }
 
 // dispatch passes a message on. Results of another epoch, or of a task that nobody waits for, are dropped.
@@ -97,25 +105,24 @@ func (f *Fleet) dispatch(agent string, m *fleetv1.SessionRequest) {
 	case *fleetv1.SessionRequest_Result:
 		r := k.Result
 		if a := f.tasks[r.Task]; a != nil && a.task.Epoch == r.Epoch && a.agent == agent {
-			delete(f.tasks, r.Task)
-			a.sink(Message{Task: r.Task, Result: r})
+			f.end(r.Task, a, r)
 		}
 	case *fleetv1.SessionRequest_Event:
 		e := k.Event
 		if a := f.tasks[e.Task]; a != nil && a.task.Epoch == e.Epoch && a.agent == agent {
-			a.sink(Message{Task: e.Task, Event: e})
+			a.hear(Message{Task: e.Task, Event: e})
 		}
 	case *fleetv1.SessionRequest_Progress:
 		for _, t := range k.Progress.Tasks {
 			if a := f.tasks[t.Task]; a != nil && a.agent == agent {
-				a.sink(Message{Task: t.Task, Tick: t})
+				a.hear(Message{Task: t.Task, Tick: t})
 			}
 		}
 	case *fleetv1.SessionRequest_GateReply:
 		stream := f.gates[k.GateReply.Id]
 		delete(f.gates, k.GateReply.Id)
 		if a := f.tasks[stream]; a != nil {
-			a.sink(Message{Task: stream, Reply: k.GateReply})
+			a.hear(Message{Task: stream, Reply: k.GateReply})
 		}
 	}
 }

@@ -18,7 +18,8 @@ type State struct {
 	// Epoch is the highest ever minted for the pipeline.
 	Epoch uint64
 	// Start is where the slot started: durable before the first chunk is granted.
-	Start   []byte `json:",omitempty"`
+	Start   []byte   `json:",omitempty"`
+	Running *Running `json:",omitempty"`
 	Created int64
 	Phases  []PhaseTime
 	// Discovered, Schema …: what does not have to be done again.
@@ -39,6 +40,13 @@ type State struct {
 	PositionFormat string `json:",omitempty"`
 	// SourceID tells the source database apart from any other.
 	SourceID string `json:",omitempty"`
+}
+
+// Running is the attempt under way: its agents and the task of its stream, 0 without one. A new leader that finds them
+// at work takes over instead of starting again.
+type Running struct {
+	Reader, Writer string
+	Stream         uint64 `json:",omitempty"`
 }
 
 // PhaseTime is when a phase began and ended, in microseconds.

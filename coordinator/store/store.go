@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -25,6 +26,12 @@ type Fence struct {
 
 // ErrFenced is returned to a coordinator that no longer leads.
 var ErrFenced = fmt.Errorf("store: another coordinator leads")
+
+// ErrUnavailable is wrapped by the errors of an etcd that does not answer: nothing is known to be wrong but that.
+var ErrUnavailable = fmt.Errorf("store: etcd does not answer")
+
+// patience is how long one request waits for etcd.
+const patience = 10 * time.Second
 
 // Store reads and writes with one client and, for writes, one fence.
 type Store struct {
@@ -71,13 +78,15 @@ func (s *Store) commit(ctx context.Context, changes []Change) error {
 			ops = append(ops, clientv3.OpPut(c.key, string(c.value)))
 		}
 	}
+	ctx, done := context.WithTimeout(ctx, patience)
+	defer done()
 	txn := s.client.Txn(ctx)
 	if s.fence.Key != "" {
 		txn = txn.If(clientv3.Compare(clientv3.CreateRevision(s.fence.Key), "=", s.fence.Rev))
 	}
 	r, err := txn.Then(ops...).Commit()
 	if err != nil {
-		return fmt.Errorf("etcd: %w", err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if !r.Succeeded {
 		return ErrFenced
@@ -86,9 +95,11 @@ func (s *Store) commit(ctx context.Context, changes []Change) error {
 }
 
 func (s *Store) get(ctx context.Context, key string) ([]byte, error) {
+	ctx, done := context.WithTimeout(ctx, patience)
+	defer done()
 	r, err := s.client.Get(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("etcd: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if len(r.Kvs) == 0 {
 		return nil, nil
@@ -102,7 +113,7 @@ func (s *Store) pages(ctx context.Context, prefix string, each func(key string, 
 	for from := prefix; ; {
 		r, err := s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(500))
 		if err != nil {
-			return fmt.Errorf("etcd: %w", err)
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		for _, kv := range r.Kvs {
 			if err := each(string(kv.Key), kv.Value); err != nil {

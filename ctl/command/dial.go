@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -45,7 +46,7 @@ func (e *env) dial(ctx context.Context, pipeline string) (controlv1.ControlServi
 
 func (e *env) addresses(pipeline string) []string {
 	if e.coordinator != "" {
-		return []string{e.coordinator}
+		return strings.Split(e.coordinator, ",")
 	}
 	var out []string
 	dirs := []string{e.state}

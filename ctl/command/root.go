@@ -116,7 +116,7 @@ without locks, gaps or doubles, and keeps the two equal until you switch over.`,
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&e.state, "data", defaultData(), "directory of the local state")
-	f.StringVar(&e.coordinator, "coordinator", os.Getenv("DROVER_COORDINATOR"), "address of a coordinator (host:port or unix:PATH); default: the one under --data")
+	f.StringVar(&e.coordinator, "coordinator", os.Getenv("DROVER_COORDINATOR"), "address of a coordinator (host:port or unix:PATH; several separated by commas); default: the one under --data")
 	f.StringVarP(&e.output, "output", "o", "", "table | json | jsonl")
 	f.BoolVar(&e.json, "json", false, "the same as -o json")
 	f.StringVar(&e.progress, "progress", "auto", "auto | plain | json | none")

@@ -32,15 +32,17 @@ func (e *env) coordinatorCmd() *cobra.Command {
 	noun := &cobra.Command{Use: "coordinator", Short: "Run a coordinator"}
 	var listen string
 	var etcd []string
+	var ttl time.Duration
 	c := &cobra.Command{
 		Use: "run", Short: "Run a coordinator, with embedded or external etcd", Args: cobra.NoArgs,
 		Example: "  drover coordinator run --data /var/lib/drover --listen 127.0.0.1:7443\n  drover coordinator run --etcd http://127.0.0.1:2379 --listen 127.0.0.1:7443",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return e.serve(c, up.Options{Data: e.state, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Etcd: etcd, NoAgent: true, Verbose: e.verbose})
+			return e.serve(c, up.Options{Data: e.state, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Etcd: etcd, TTL: ttl, NoAgent: true, Verbose: e.verbose})
 		},
 	}
 	c.Flags().StringVar(&listen, "listen", "", "address for control and agents")
-	c.Flags().StringSliceVar(&etcd, "etcd", nil, "endpoints of an external etcd")
+	c.Flags().StringSliceVar(&etcd, "etcd", nil, "endpoints of an external etcd: several coordinators may share it, one leads")
+	c.Flags().DurationVar(&ttl, "ttl", 10*time.Second, "how long an agent, or the leader beside others, may be silent before it is replaced")
 	noun.AddCommand(c)
 	return noun
 }

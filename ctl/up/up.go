@@ -41,8 +41,10 @@ type Options struct {
 	TLS    TLSFiles
 	// Etcd are endpoints of an external etcd; empty: embedded.
 	Etcd []string
-	// NoAgent runs the coordinator alone.
+	// NoAgent runs the coordinator alone: its agents' work outlives it.
 	NoAgent bool
+	// TTL is how long an agent or a leader may be silent; 0: the coordinator's own default.
+	TTL time.Duration
 	Verbose bool
 }
 
@@ -104,7 +106,7 @@ func (t *Tree) scratch(kind string) (string, error) {
 
 // startCoordinator leads, serves on the unix socket, and on an address if one is given.
 func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
-	cfg := coordinator.Config{Name: o.Name, Etcd: o.Etcd}
+	cfg := coordinator.Config{Name: o.Name, Etcd: o.Etcd, TTL: o.TTL, Keep: o.NoAgent}
 	if len(o.Etcd) == 0 {
 		cfg.Embed = &coordinator.EmbedConfig{DataDir: o.Data}
 	}
@@ -141,6 +143,9 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
 		return err
 	}
 	t.Control = controlv1.NewControlServiceClient(t.conn)
+	if len(o.Etcd) > 0 && o.NoAgent {
+		return nil // one of several: perhaps it never leads
+	}
 	return t.awaitLead(ctx, o)
 }
 

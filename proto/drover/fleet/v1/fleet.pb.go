@@ -497,8 +497,12 @@ type Hello struct {
 	Sink         bool  `protobuf:"varint,8,opt,name=sink,proto3" json:"sink,omitempty"`
 	// Where other agents reach its TransferService; empty: only from within the same process.
 	TransferAddress string `protobuf:"bytes,9,opt,name=transfer_address,json=transferAddress,proto3" json:"transfer_address,omitempty"`
-	// Tasks still running from before a reconnect.
-	Running       []uint64 `protobuf:"varint,10,rep,packed,name=running,proto3" json:"running,omitempty"`
+	// Tasks from before a reconnect that are running, or whose result is still to be sent.
+	Running []uint64 `protobuf:"varint,10,rep,packed,name=running,proto3" json:"running,omitempty"`
+	// Those of them that a new leader can take over as they are.
+	Tasks []*RunningTask `protobuf:"bytes,11,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// What other agents may write here: a new leader goes on with the grants of the tasks it adopts.
+	Grants        []*Grant `protobuf:"bytes,12,rep,name=grants,proto3" json:"grants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -603,6 +607,276 @@ func (x *Hello) GetRunning() []uint64 {
 	return nil
 }
 
+func (x *Hello) GetTasks() []*RunningTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *Hello) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// RunningTask is a task that lasts: a new leader adopts it instead of starting the work again.
+type RunningTask struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Task     uint64                 `protobuf:"varint,1,opt,name=task,proto3" json:"task,omitempty"`
+	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Pipeline string                 `protobuf:"bytes,3,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// Types that are valid to be assigned to Work:
+	//
+	//	*RunningTask_Stream
+	//	*RunningTask_Load
+	//	*RunningTask_Snapshot
+	Work          isRunningTask_Work `protobuf_oneof:"work"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningTask) Reset() {
+	*x = RunningTask{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningTask) ProtoMessage() {}
+
+func (x *RunningTask) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningTask.ProtoReflect.Descriptor instead.
+func (*RunningTask) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RunningTask) GetTask() uint64 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *RunningTask) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RunningTask) GetPipeline() string {
+	if x != nil {
+		return x.Pipeline
+	}
+	return ""
+}
+
+func (x *RunningTask) GetWork() isRunningTask_Work {
+	if x != nil {
+		return x.Work
+	}
+	return nil
+}
+
+func (x *RunningTask) GetStream() *RunningStream {
+	if x != nil {
+		if x, ok := x.Work.(*RunningTask_Stream); ok {
+			return x.Stream
+		}
+	}
+	return nil
+}
+
+func (x *RunningTask) GetLoad() *RunningLoad {
+	if x != nil {
+		if x, ok := x.Work.(*RunningTask_Load); ok {
+			return x.Load
+		}
+	}
+	return nil
+}
+
+func (x *RunningTask) GetSnapshot() *RunningSnapshot {
+	if x != nil {
+		if x, ok := x.Work.(*RunningTask_Snapshot); ok {
+			return x.Snapshot
+		}
+	}
+	return nil
+}
+
+type isRunningTask_Work interface {
+	isRunningTask_Work()
+}
+
+type RunningTask_Stream struct {
+	// The stream has started: its gate answers.
+	Stream *RunningStream `protobuf:"bytes,4,opt,name=stream,proto3,oneof"`
+}
+
+type RunningTask_Load struct {
+	Load *RunningLoad `protobuf:"bytes,5,opt,name=load,proto3,oneof"`
+}
+
+type RunningTask_Snapshot struct {
+	Snapshot *RunningSnapshot `protobuf:"bytes,6,opt,name=snapshot,proto3,oneof"`
+}
+
+func (*RunningTask_Stream) isRunningTask_Work() {}
+
+func (*RunningTask_Load) isRunningTask_Work() {}
+
+func (*RunningTask_Snapshot) isRunningTask_Work() {}
+
+type RunningStream struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningStream) Reset() {
+	*x = RunningStream{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningStream) ProtoMessage() {}
+
+func (x *RunningStream) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningStream.ProtoReflect.Descriptor instead.
+func (*RunningStream) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{6}
+}
+
+type RunningLoad struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunks        []uint64               `protobuf:"varint,1,rep,packed,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningLoad) Reset() {
+	*x = RunningLoad{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningLoad) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningLoad) ProtoMessage() {}
+
+func (x *RunningLoad) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningLoad.ProtoReflect.Descriptor instead.
+func (*RunningLoad) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RunningLoad) GetChunks() []uint64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+type RunningSnapshot struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Tables        []uint32                 `protobuf:"varint,1,rep,packed,name=tables,proto3" json:"tables,omitempty"`
+	Opened        *v1.OpenSnapshotResponse `protobuf:"bytes,2,opt,name=opened,proto3" json:"opened,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningSnapshot) Reset() {
+	*x = RunningSnapshot{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningSnapshot) ProtoMessage() {}
+
+func (x *RunningSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningSnapshot.ProtoReflect.Descriptor instead.
+func (*RunningSnapshot) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RunningSnapshot) GetTables() []uint32 {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *RunningSnapshot) GetOpened() *v1.OpenSnapshotResponse {
+	if x != nil {
+		return x.Opened
+	}
+	return nil
+}
+
 type Welcome struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Session         int64                  `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -615,7 +889,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +901,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[5]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +914,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetSession() int64 {
@@ -680,7 +954,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +966,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[6]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +979,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{6}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Heartbeat) GetSentMicros() int64 {
@@ -723,7 +997,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +1009,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[7]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +1022,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{7}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 // Endpoint names a database without its secret.
@@ -768,7 +1042,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1054,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[8]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1067,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{8}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Endpoint) GetName() string {
@@ -883,7 +1157,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1169,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[9]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1182,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{9}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Task) GetId() uint64 {
@@ -1205,7 +1479,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1491,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[10]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1504,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{10}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Cancel) GetTask() uint64 {
@@ -1256,7 +1530,7 @@ type OpenTask struct {
 
 func (x *OpenTask) Reset() {
 	*x = OpenTask{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1542,7 @@ func (x *OpenTask) String() string {
 func (*OpenTask) ProtoMessage() {}
 
 func (x *OpenTask) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[11]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1555,7 @@ func (x *OpenTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTask.ProtoReflect.Descriptor instead.
 func (*OpenTask) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{11}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{15}
 }
 
 type OpenResult struct {
@@ -1294,7 +1568,7 @@ type OpenResult struct {
 
 func (x *OpenResult) Reset() {
 	*x = OpenResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1580,7 @@ func (x *OpenResult) String() string {
 func (*OpenResult) ProtoMessage() {}
 
 func (x *OpenResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[12]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1593,7 @@ func (x *OpenResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenResult.ProtoReflect.Descriptor instead.
 func (*OpenResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{12}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OpenResult) GetDescribe() *v1.DescribeResponse {
@@ -1349,7 +1623,7 @@ type LoadTask struct {
 
 func (x *LoadTask) Reset() {
 	*x = LoadTask{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1635,7 @@ func (x *LoadTask) String() string {
 func (*LoadTask) ProtoMessage() {}
 
 func (x *LoadTask) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[13]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1648,7 @@ func (x *LoadTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadTask.ProtoReflect.Descriptor instead.
 func (*LoadTask) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{13}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LoadTask) GetChunks() []*v11.Chunk {
@@ -1415,7 +1689,7 @@ type LoadResult struct {
 
 func (x *LoadResult) Reset() {
 	*x = LoadResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1701,7 @@ func (x *LoadResult) String() string {
 func (*LoadResult) ProtoMessage() {}
 
 func (x *LoadResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[14]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1714,7 @@ func (x *LoadResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResult.ProtoReflect.Descriptor instead.
 func (*LoadResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{14}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LoadResult) GetResults() []*v11.ChunkResult {
@@ -1471,7 +1745,7 @@ type StreamTask struct {
 
 func (x *StreamTask) Reset() {
 	*x = StreamTask{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1757,7 @@ func (x *StreamTask) String() string {
 func (*StreamTask) ProtoMessage() {}
 
 func (x *StreamTask) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[15]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1770,7 @@ func (x *StreamTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamTask.ProtoReflect.Descriptor instead.
 func (*StreamTask) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{15}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamTask) GetTables() []*v11.Table {
@@ -1540,7 +1814,7 @@ type GateTable struct {
 
 func (x *GateTable) Reset() {
 	*x = GateTable{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1826,7 @@ func (x *GateTable) String() string {
 func (*GateTable) ProtoMessage() {}
 
 func (x *GateTable) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[16]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1839,7 @@ func (x *GateTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateTable.ProtoReflect.Descriptor instead.
 func (*GateTable) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{16}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GateTable) GetTable() uint32 {
@@ -1603,7 +1877,7 @@ type GateChunk struct {
 
 func (x *GateChunk) Reset() {
 	*x = GateChunk{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1889,7 @@ func (x *GateChunk) String() string {
 func (*GateChunk) ProtoMessage() {}
 
 func (x *GateChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[17]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1902,7 @@ func (x *GateChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateChunk.ProtoReflect.Descriptor instead.
 func (*GateChunk) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{17}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GateChunk) GetChunk() uint64 {
@@ -1688,7 +1962,7 @@ type GateRequest struct {
 
 func (x *GateRequest) Reset() {
 	*x = GateRequest{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1974,7 @@ func (x *GateRequest) String() string {
 func (*GateRequest) ProtoMessage() {}
 
 func (x *GateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[18]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1987,7 @@ func (x *GateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateRequest.ProtoReflect.Descriptor instead.
 func (*GateRequest) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{18}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GateRequest) GetId() uint64 {
@@ -1877,7 +2151,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2163,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[19]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2176,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{19}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 type Barrier struct {
@@ -1914,7 +2188,7 @@ type Barrier struct {
 
 func (x *Barrier) Reset() {
 	*x = Barrier{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2200,7 @@ func (x *Barrier) String() string {
 func (*Barrier) ProtoMessage() {}
 
 func (x *Barrier) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[20]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2213,7 @@ func (x *Barrier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Barrier.ProtoReflect.Descriptor instead.
 func (*Barrier) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{20}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Barrier) GetCoverage() *v11.Coverage {
@@ -1957,7 +2231,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2243,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[21]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2256,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{21}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 type Reserve struct {
@@ -1996,7 +2270,7 @@ type Reserve struct {
 
 func (x *Reserve) Reset() {
 	*x = Reserve{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2282,7 @@ func (x *Reserve) String() string {
 func (*Reserve) ProtoMessage() {}
 
 func (x *Reserve) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[22]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2295,7 @@ func (x *Reserve) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reserve.ProtoReflect.Descriptor instead.
 func (*Reserve) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{22}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Reserve) GetChunks() []*GateChunk {
@@ -2049,7 +2323,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2335,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[23]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2348,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{23}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Written) GetChunks() []*GateChunk {
@@ -2108,7 +2382,7 @@ type Forget struct {
 
 func (x *Forget) Reset() {
 	*x = Forget{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2394,7 @@ func (x *Forget) String() string {
 func (*Forget) ProtoMessage() {}
 
 func (x *Forget) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[24]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2407,7 @@ func (x *Forget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forget.ProtoReflect.Descriptor instead.
 func (*Forget) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{24}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Forget) GetChunks() []uint64 {
@@ -2159,7 +2433,7 @@ type TablesLoaded struct {
 
 func (x *TablesLoaded) Reset() {
 	*x = TablesLoaded{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2445,7 @@ func (x *TablesLoaded) String() string {
 func (*TablesLoaded) ProtoMessage() {}
 
 func (x *TablesLoaded) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[25]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2458,7 @@ func (x *TablesLoaded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesLoaded.ProtoReflect.Descriptor instead.
 func (*TablesLoaded) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{25}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TablesLoaded) GetTables() []uint32 {
@@ -2203,7 +2477,7 @@ type ResetTables struct {
 
 func (x *ResetTables) Reset() {
 	*x = ResetTables{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2489,7 @@ func (x *ResetTables) String() string {
 func (*ResetTables) ProtoMessage() {}
 
 func (x *ResetTables) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[26]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2502,7 @@ func (x *ResetTables) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTables.ProtoReflect.Descriptor instead.
 func (*ResetTables) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{26}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResetTables) GetTables() []uint32 {
@@ -2252,7 +2526,7 @@ type GateReply struct {
 
 func (x *GateReply) Reset() {
 	*x = GateReply{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2538,7 @@ func (x *GateReply) String() string {
 func (*GateReply) ProtoMessage() {}
 
 func (x *GateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[27]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2551,7 @@ func (x *GateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateReply.ProtoReflect.Descriptor instead.
 func (*GateReply) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{27}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GateReply) GetId() uint64 {
@@ -2329,7 +2603,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2615,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[28]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2628,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{28}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Failure) GetCode() string {
@@ -2420,7 +2694,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2706,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[29]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2719,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{29}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Result) GetTask() uint64 {
@@ -2691,7 +2965,7 @@ type SchemaResult struct {
 
 func (x *SchemaResult) Reset() {
 	*x = SchemaResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2977,7 @@ func (x *SchemaResult) String() string {
 func (*SchemaResult) ProtoMessage() {}
 
 func (x *SchemaResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[30]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2990,7 @@ func (x *SchemaResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaResult.ProtoReflect.Descriptor instead.
 func (*SchemaResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{30}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SchemaResult) GetSteps() []*v1.ApplySchemaResponse {
@@ -2735,7 +3009,7 @@ type StreamResult struct {
 
 func (x *StreamResult) Reset() {
 	*x = StreamResult{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +3021,7 @@ func (x *StreamResult) String() string {
 func (*StreamResult) ProtoMessage() {}
 
 func (x *StreamResult) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[31]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2760,7 +3034,7 @@ func (x *StreamResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamResult.ProtoReflect.Descriptor instead.
 func (*StreamResult) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{31}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StreamResult) GetPosition() []byte {
@@ -2794,7 +3068,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +3080,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[32]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +3093,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{32}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetTask() uint64 {
@@ -2981,7 +3255,7 @@ type StreamStarted struct {
 
 func (x *StreamStarted) Reset() {
 	*x = StreamStarted{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3267,7 @@ func (x *StreamStarted) String() string {
 func (*StreamStarted) ProtoMessage() {}
 
 func (x *StreamStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[33]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3280,7 @@ func (x *StreamStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamStarted.ProtoReflect.Descriptor instead.
 func (*StreamStarted) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{33}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StreamStarted) GetPosition() []byte {
@@ -3026,7 +3300,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[34]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3312,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[34]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3325,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{34}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Progress) GetTasks() []*TaskProgress {
@@ -3075,7 +3349,7 @@ type TaskProgress struct {
 
 func (x *TaskProgress) Reset() {
 	*x = TaskProgress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[35]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3361,7 @@ func (x *TaskProgress) String() string {
 func (*TaskProgress) ProtoMessage() {}
 
 func (x *TaskProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[35]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3374,7 @@ func (x *TaskProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskProgress.ProtoReflect.Descriptor instead.
 func (*TaskProgress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{35}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TaskProgress) GetTask() uint64 {
@@ -3172,7 +3446,7 @@ type StreamProgress struct {
 
 func (x *StreamProgress) Reset() {
 	*x = StreamProgress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[36]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3458,7 @@ func (x *StreamProgress) String() string {
 func (*StreamProgress) ProtoMessage() {}
 
 func (x *StreamProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[36]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3471,7 @@ func (x *StreamProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamProgress.ProtoReflect.Descriptor instead.
 func (*StreamProgress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{36}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StreamProgress) GetApplied() []byte {
@@ -3367,7 +3641,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x05Grant\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\x12\x1a\n" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12-\n" +
-	"\x04sink\x18\x03 \x01(\v2\x19.drover.fleet.v1.EndpointR\x04sink\"\x87\x03\n" +
+	"\x04sink\x18\x03 \x01(\v2\x19.drover.fleet.v1.EndpointR\x04sink\"\xeb\x03\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12:\n" +
@@ -3381,10 +3655,26 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x04sink\x18\b \x01(\bR\x04sink\x12)\n" +
 	"\x10transfer_address\x18\t \x01(\tR\x0ftransferAddress\x12\x18\n" +
 	"\arunning\x18\n" +
-	" \x03(\x04R\arunning\x1a9\n" +
+	" \x03(\x04R\arunning\x122\n" +
+	"\x05tasks\x18\v \x03(\v2\x1c.drover.fleet.v1.RunningTaskR\x05tasks\x12.\n" +
+	"\x06grants\x18\f \x03(\v2\x16.drover.fleet.v1.GrantR\x06grants\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8f\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +
+	"\vRunningTask\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\x04R\x04task\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bpipeline\x18\x03 \x01(\tR\bpipeline\x128\n" +
+	"\x06stream\x18\x04 \x01(\v2\x1e.drover.fleet.v1.RunningStreamH\x00R\x06stream\x122\n" +
+	"\x04load\x18\x05 \x01(\v2\x1c.drover.fleet.v1.RunningLoadH\x00R\x04load\x12>\n" +
+	"\bsnapshot\x18\x06 \x01(\v2 .drover.fleet.v1.RunningSnapshotH\x00R\bsnapshotB\x06\n" +
+	"\x04work\"\x0f\n" +
+	"\rRunningStream\"%\n" +
+	"\vRunningLoad\x12\x16\n" +
+	"\x06chunks\x18\x01 \x03(\x04R\x06chunks\"l\n" +
+	"\x0fRunningSnapshot\x12\x16\n" +
+	"\x06tables\x18\x01 \x03(\rR\x06tables\x12A\n" +
+	"\x06opened\x18\x02 \x01(\v2).drover.connector.v1.OpenSnapshotResponseR\x06opened\"\x8f\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x03R\asession\x12)\n" +
 	"\x10heartbeat_millis\x18\x02 \x01(\x03R\x0fheartbeatMillis\x12\x1d\n" +
@@ -3603,7 +3893,7 @@ func file_drover_fleet_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_fleet_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_drover_fleet_v1_fleet_proto_goTypes = []any{
 	(FailureClass)(0),               // 0: drover.fleet.v1.FailureClass
 	(*SessionRequest)(nil),          // 1: drover.fleet.v1.SessionRequest
@@ -3611,163 +3901,173 @@ var file_drover_fleet_v1_fleet_proto_goTypes = []any{
 	(*Grants)(nil),                  // 3: drover.fleet.v1.Grants
 	(*Grant)(nil),                   // 4: drover.fleet.v1.Grant
 	(*Hello)(nil),                   // 5: drover.fleet.v1.Hello
-	(*Welcome)(nil),                 // 6: drover.fleet.v1.Welcome
-	(*Heartbeat)(nil),               // 7: drover.fleet.v1.Heartbeat
-	(*Drain)(nil),                   // 8: drover.fleet.v1.Drain
-	(*Endpoint)(nil),                // 9: drover.fleet.v1.Endpoint
-	(*Task)(nil),                    // 10: drover.fleet.v1.Task
-	(*Cancel)(nil),                  // 11: drover.fleet.v1.Cancel
-	(*OpenTask)(nil),                // 12: drover.fleet.v1.OpenTask
-	(*OpenResult)(nil),              // 13: drover.fleet.v1.OpenResult
-	(*LoadTask)(nil),                // 14: drover.fleet.v1.LoadTask
-	(*LoadResult)(nil),              // 15: drover.fleet.v1.LoadResult
-	(*StreamTask)(nil),              // 16: drover.fleet.v1.StreamTask
-	(*GateTable)(nil),               // 17: drover.fleet.v1.GateTable
-	(*GateChunk)(nil),               // 18: drover.fleet.v1.GateChunk
-	(*GateRequest)(nil),             // 19: drover.fleet.v1.GateRequest
-	(*Hold)(nil),                    // 20: drover.fleet.v1.Hold
-	(*Barrier)(nil),                 // 21: drover.fleet.v1.Barrier
-	(*Resume)(nil),                  // 22: drover.fleet.v1.Resume
-	(*Reserve)(nil),                 // 23: drover.fleet.v1.Reserve
-	(*Written)(nil),                 // 24: drover.fleet.v1.Written
-	(*Forget)(nil),                  // 25: drover.fleet.v1.Forget
-	(*TablesLoaded)(nil),            // 26: drover.fleet.v1.TablesLoaded
-	(*ResetTables)(nil),             // 27: drover.fleet.v1.ResetTables
-	(*GateReply)(nil),               // 28: drover.fleet.v1.GateReply
-	(*Failure)(nil),                 // 29: drover.fleet.v1.Failure
-	(*Result)(nil),                  // 30: drover.fleet.v1.Result
-	(*SchemaResult)(nil),            // 31: drover.fleet.v1.SchemaResult
-	(*StreamResult)(nil),            // 32: drover.fleet.v1.StreamResult
-	(*Event)(nil),                   // 33: drover.fleet.v1.Event
-	(*StreamStarted)(nil),           // 34: drover.fleet.v1.StreamStarted
-	(*Progress)(nil),                // 35: drover.fleet.v1.Progress
-	(*TaskProgress)(nil),            // 36: drover.fleet.v1.TaskProgress
-	(*StreamProgress)(nil),          // 37: drover.fleet.v1.StreamProgress
-	nil,                             // 38: drover.fleet.v1.Hello.LabelsEntry
-	nil,                             // 39: drover.fleet.v1.Endpoint.OptionsEntry
-	(v1.Role)(0),                    // 40: drover.connector.v1.Role
-	(*v1.CheckRequest)(nil),         // 41: drover.connector.v1.CheckRequest
-	(*v1.DiscoverRequest)(nil),      // 42: drover.connector.v1.DiscoverRequest
-	(*v1.PrepareRequest)(nil),       // 43: drover.connector.v1.PrepareRequest
-	(*v1.ReleaseRequest)(nil),       // 44: drover.connector.v1.ReleaseRequest
-	(*v1.SplitRequest)(nil),         // 45: drover.connector.v1.SplitRequest
-	(*v1.OpenSnapshotRequest)(nil),  // 46: drover.connector.v1.OpenSnapshotRequest
-	(*v1.SumRequest)(nil),           // 47: drover.connector.v1.SumRequest
-	(*v1.ApplySchemaRequest)(nil),   // 48: drover.connector.v1.ApplySchemaRequest
-	(*v1.RecoverRequest)(nil),       // 49: drover.connector.v1.RecoverRequest
-	(*v1.ResetRequest)(nil),         // 50: drover.connector.v1.ResetRequest
-	(*v1.PositionRequest)(nil),      // 51: drover.connector.v1.PositionRequest
-	(*v1.DescribeResponse)(nil),     // 52: drover.connector.v1.DescribeResponse
-	(*v1.OpenResponse)(nil),         // 53: drover.connector.v1.OpenResponse
-	(*v11.Chunk)(nil),               // 54: drover.row.v1.Chunk
-	(*v11.Table)(nil),               // 55: drover.row.v1.Table
-	(*v11.Floor)(nil),               // 56: drover.row.v1.Floor
-	(*v11.ChunkResult)(nil),         // 57: drover.row.v1.ChunkResult
-	(*v11.KeyRange)(nil),            // 58: drover.row.v1.KeyRange
-	(*v11.Coverage)(nil),            // 59: drover.row.v1.Coverage
-	(*v1.CheckResponse)(nil),        // 60: drover.connector.v1.CheckResponse
-	(*v1.DiscoverResponse)(nil),     // 61: drover.connector.v1.DiscoverResponse
-	(*v1.PrepareResponse)(nil),      // 62: drover.connector.v1.PrepareResponse
-	(*v1.ReleaseResponse)(nil),      // 63: drover.connector.v1.ReleaseResponse
-	(*v1.SplitResponse)(nil),        // 64: drover.connector.v1.SplitResponse
-	(*v1.SumResponse)(nil),          // 65: drover.connector.v1.SumResponse
-	(*v1.RecoverResponse)(nil),      // 66: drover.connector.v1.RecoverResponse
-	(*v1.ResetResponse)(nil),        // 67: drover.connector.v1.ResetResponse
-	(*v1.PositionResponse)(nil),     // 68: drover.connector.v1.PositionResponse
-	(*v1.ApplySchemaResponse)(nil),  // 69: drover.connector.v1.ApplySchemaResponse
-	(*v1.OpenSnapshotResponse)(nil), // 70: drover.connector.v1.OpenSnapshotResponse
+	(*RunningTask)(nil),             // 6: drover.fleet.v1.RunningTask
+	(*RunningStream)(nil),           // 7: drover.fleet.v1.RunningStream
+	(*RunningLoad)(nil),             // 8: drover.fleet.v1.RunningLoad
+	(*RunningSnapshot)(nil),         // 9: drover.fleet.v1.RunningSnapshot
+	(*Welcome)(nil),                 // 10: drover.fleet.v1.Welcome
+	(*Heartbeat)(nil),               // 11: drover.fleet.v1.Heartbeat
+	(*Drain)(nil),                   // 12: drover.fleet.v1.Drain
+	(*Endpoint)(nil),                // 13: drover.fleet.v1.Endpoint
+	(*Task)(nil),                    // 14: drover.fleet.v1.Task
+	(*Cancel)(nil),                  // 15: drover.fleet.v1.Cancel
+	(*OpenTask)(nil),                // 16: drover.fleet.v1.OpenTask
+	(*OpenResult)(nil),              // 17: drover.fleet.v1.OpenResult
+	(*LoadTask)(nil),                // 18: drover.fleet.v1.LoadTask
+	(*LoadResult)(nil),              // 19: drover.fleet.v1.LoadResult
+	(*StreamTask)(nil),              // 20: drover.fleet.v1.StreamTask
+	(*GateTable)(nil),               // 21: drover.fleet.v1.GateTable
+	(*GateChunk)(nil),               // 22: drover.fleet.v1.GateChunk
+	(*GateRequest)(nil),             // 23: drover.fleet.v1.GateRequest
+	(*Hold)(nil),                    // 24: drover.fleet.v1.Hold
+	(*Barrier)(nil),                 // 25: drover.fleet.v1.Barrier
+	(*Resume)(nil),                  // 26: drover.fleet.v1.Resume
+	(*Reserve)(nil),                 // 27: drover.fleet.v1.Reserve
+	(*Written)(nil),                 // 28: drover.fleet.v1.Written
+	(*Forget)(nil),                  // 29: drover.fleet.v1.Forget
+	(*TablesLoaded)(nil),            // 30: drover.fleet.v1.TablesLoaded
+	(*ResetTables)(nil),             // 31: drover.fleet.v1.ResetTables
+	(*GateReply)(nil),               // 32: drover.fleet.v1.GateReply
+	(*Failure)(nil),                 // 33: drover.fleet.v1.Failure
+	(*Result)(nil),                  // 34: drover.fleet.v1.Result
+	(*SchemaResult)(nil),            // 35: drover.fleet.v1.SchemaResult
+	(*StreamResult)(nil),            // 36: drover.fleet.v1.StreamResult
+	(*Event)(nil),                   // 37: drover.fleet.v1.Event
+	(*StreamStarted)(nil),           // 38: drover.fleet.v1.StreamStarted
+	(*Progress)(nil),                // 39: drover.fleet.v1.Progress
+	(*TaskProgress)(nil),            // 40: drover.fleet.v1.TaskProgress
+	(*StreamProgress)(nil),          // 41: drover.fleet.v1.StreamProgress
+	nil,                             // 42: drover.fleet.v1.Hello.LabelsEntry
+	nil,                             // 43: drover.fleet.v1.Endpoint.OptionsEntry
+	(*v1.OpenSnapshotResponse)(nil), // 44: drover.connector.v1.OpenSnapshotResponse
+	(v1.Role)(0),                    // 45: drover.connector.v1.Role
+	(*v1.CheckRequest)(nil),         // 46: drover.connector.v1.CheckRequest
+	(*v1.DiscoverRequest)(nil),      // 47: drover.connector.v1.DiscoverRequest
+	(*v1.PrepareRequest)(nil),       // 48: drover.connector.v1.PrepareRequest
+	(*v1.ReleaseRequest)(nil),       // 49: drover.connector.v1.ReleaseRequest
+	(*v1.SplitRequest)(nil),         // 50: drover.connector.v1.SplitRequest
+	(*v1.OpenSnapshotRequest)(nil),  // 51: drover.connector.v1.OpenSnapshotRequest
+	(*v1.SumRequest)(nil),           // 52: drover.connector.v1.SumRequest
+	(*v1.ApplySchemaRequest)(nil),   // 53: drover.connector.v1.ApplySchemaRequest
+	(*v1.RecoverRequest)(nil),       // 54: drover.connector.v1.RecoverRequest
+	(*v1.ResetRequest)(nil),         // 55: drover.connector.v1.ResetRequest
+	(*v1.PositionRequest)(nil),      // 56: drover.connector.v1.PositionRequest
+	(*v1.DescribeResponse)(nil),     // 57: drover.connector.v1.DescribeResponse
+	(*v1.OpenResponse)(nil),         // 58: drover.connector.v1.OpenResponse
+	(*v11.Chunk)(nil),               // 59: drover.row.v1.Chunk
+	(*v11.Table)(nil),               // 60: drover.row.v1.Table
+	(*v11.Floor)(nil),               // 61: drover.row.v1.Floor
+	(*v11.ChunkResult)(nil),         // 62: drover.row.v1.ChunkResult
+	(*v11.KeyRange)(nil),            // 63: drover.row.v1.KeyRange
+	(*v11.Coverage)(nil),            // 64: drover.row.v1.Coverage
+	(*v1.CheckResponse)(nil),        // 65: drover.connector.v1.CheckResponse
+	(*v1.DiscoverResponse)(nil),     // 66: drover.connector.v1.DiscoverResponse
+	(*v1.PrepareResponse)(nil),      // 67: drover.connector.v1.PrepareResponse
+	(*v1.ReleaseResponse)(nil),      // 68: drover.connector.v1.ReleaseResponse
+	(*v1.SplitResponse)(nil),        // 69: drover.connector.v1.SplitResponse
+	(*v1.SumResponse)(nil),          // 70: drover.connector.v1.SumResponse
+	(*v1.RecoverResponse)(nil),      // 71: drover.connector.v1.RecoverResponse
+	(*v1.ResetResponse)(nil),        // 72: drover.connector.v1.ResetResponse
+	(*v1.PositionResponse)(nil),     // 73: drover.connector.v1.PositionResponse
+	(*v1.ApplySchemaResponse)(nil),  // 74: drover.connector.v1.ApplySchemaResponse
 }
 var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	5,  // 0: drover.fleet.v1.SessionRequest.hello:type_name -> drover.fleet.v1.Hello
-	7,  // 1: drover.fleet.v1.SessionRequest.heartbeat:type_name -> drover.fleet.v1.Heartbeat
-	35, // 2: drover.fleet.v1.SessionRequest.progress:type_name -> drover.fleet.v1.Progress
-	30, // 3: drover.fleet.v1.SessionRequest.result:type_name -> drover.fleet.v1.Result
-	33, // 4: drover.fleet.v1.SessionRequest.event:type_name -> drover.fleet.v1.Event
-	28, // 5: drover.fleet.v1.SessionRequest.gate_reply:type_name -> drover.fleet.v1.GateReply
-	6,  // 6: drover.fleet.v1.SessionResponse.welcome:type_name -> drover.fleet.v1.Welcome
-	10, // 7: drover.fleet.v1.SessionResponse.task:type_name -> drover.fleet.v1.Task
-	11, // 8: drover.fleet.v1.SessionResponse.cancel:type_name -> drover.fleet.v1.Cancel
-	19, // 9: drover.fleet.v1.SessionResponse.gate_request:type_name -> drover.fleet.v1.GateRequest
-	8,  // 10: drover.fleet.v1.SessionResponse.drain:type_name -> drover.fleet.v1.Drain
+	11, // 1: drover.fleet.v1.SessionRequest.heartbeat:type_name -> drover.fleet.v1.Heartbeat
+	39, // 2: drover.fleet.v1.SessionRequest.progress:type_name -> drover.fleet.v1.Progress
+	34, // 3: drover.fleet.v1.SessionRequest.result:type_name -> drover.fleet.v1.Result
+	37, // 4: drover.fleet.v1.SessionRequest.event:type_name -> drover.fleet.v1.Event
+	32, // 5: drover.fleet.v1.SessionRequest.gate_reply:type_name -> drover.fleet.v1.GateReply
+	10, // 6: drover.fleet.v1.SessionResponse.welcome:type_name -> drover.fleet.v1.Welcome
+	14, // 7: drover.fleet.v1.SessionResponse.task:type_name -> drover.fleet.v1.Task
+	15, // 8: drover.fleet.v1.SessionResponse.cancel:type_name -> drover.fleet.v1.Cancel
+	23, // 9: drover.fleet.v1.SessionResponse.gate_request:type_name -> drover.fleet.v1.GateRequest
+	12, // 10: drover.fleet.v1.SessionResponse.drain:type_name -> drover.fleet.v1.Drain
 	3,  // 11: drover.fleet.v1.SessionResponse.grants:type_name -> drover.fleet.v1.Grants
 	4,  // 12: drover.fleet.v1.Grants.all:type_name -> drover.fleet.v1.Grant
-	9,  // 13: drover.fleet.v1.Grant.sink:type_name -> drover.fleet.v1.Endpoint
-	38, // 14: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
-	39, // 15: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
-	40, // 16: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
-	9,  // 17: drover.fleet.v1.Task.source:type_name -> drover.fleet.v1.Endpoint
-	9,  // 18: drover.fleet.v1.Task.sink:type_name -> drover.fleet.v1.Endpoint
-	12, // 19: drover.fleet.v1.Task.open:type_name -> drover.fleet.v1.OpenTask
-	41, // 20: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
-	42, // 21: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
-	43, // 22: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
-	44, // 23: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
-	45, // 24: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
-	46, // 25: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
-	47, // 26: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
-	48, // 27: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
-	49, // 28: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
-	50, // 29: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
-	14, // 30: drover.fleet.v1.Task.load:type_name -> drover.fleet.v1.LoadTask
-	16, // 31: drover.fleet.v1.Task.stream:type_name -> drover.fleet.v1.StreamTask
-	51, // 32: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
-	52, // 33: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
-	53, // 34: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
-	54, // 35: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
-	55, // 36: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
-	56, // 37: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
-	57, // 38: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
-	55, // 39: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
-	17, // 40: drover.fleet.v1.StreamTask.gate:type_name -> drover.fleet.v1.GateTable
-	18, // 41: drover.fleet.v1.GateTable.chunks:type_name -> drover.fleet.v1.GateChunk
-	58, // 42: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
-	56, // 43: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
-	59, // 44: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
-	23, // 45: drover.fleet.v1.GateRequest.reserve:type_name -> drover.fleet.v1.Reserve
-	24, // 46: drover.fleet.v1.GateRequest.written:type_name -> drover.fleet.v1.Written
-	25, // 47: drover.fleet.v1.GateRequest.forget:type_name -> drover.fleet.v1.Forget
-	26, // 48: drover.fleet.v1.GateRequest.loaded:type_name -> drover.fleet.v1.TablesLoaded
-	27, // 49: drover.fleet.v1.GateRequest.reset:type_name -> drover.fleet.v1.ResetTables
-	20, // 50: drover.fleet.v1.GateRequest.hold:type_name -> drover.fleet.v1.Hold
-	21, // 51: drover.fleet.v1.GateRequest.barrier:type_name -> drover.fleet.v1.Barrier
-	22, // 52: drover.fleet.v1.GateRequest.resume:type_name -> drover.fleet.v1.Resume
-	59, // 53: drover.fleet.v1.Barrier.coverage:type_name -> drover.row.v1.Coverage
-	18, // 54: drover.fleet.v1.Reserve.chunks:type_name -> drover.fleet.v1.GateChunk
-	18, // 55: drover.fleet.v1.Written.chunks:type_name -> drover.fleet.v1.GateChunk
-	59, // 56: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
-	56, // 57: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
-	29, // 58: drover.fleet.v1.GateReply.failure:type_name -> drover.fleet.v1.Failure
-	0,  // 59: drover.fleet.v1.Failure.class:type_name -> drover.fleet.v1.FailureClass
-	29, // 60: drover.fleet.v1.Result.failure:type_name -> drover.fleet.v1.Failure
-	13, // 61: drover.fleet.v1.Result.open:type_name -> drover.fleet.v1.OpenResult
-	60, // 62: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
-	61, // 63: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
-	62, // 64: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
-	63, // 65: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
-	64, // 66: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
-	65, // 67: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
-	31, // 68: drover.fleet.v1.Result.schema:type_name -> drover.fleet.v1.SchemaResult
-	66, // 69: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
-	67, // 70: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
-	15, // 71: drover.fleet.v1.Result.load:type_name -> drover.fleet.v1.LoadResult
-	32, // 72: drover.fleet.v1.Result.stream:type_name -> drover.fleet.v1.StreamResult
-	68, // 73: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
-	69, // 74: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
-	70, // 75: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
-	64, // 76: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
-	69, // 77: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
-	34, // 78: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
-	31, // 79: drover.fleet.v1.Event.schema_steps:type_name -> drover.fleet.v1.SchemaResult
-	61, // 80: drover.fleet.v1.Event.catalog:type_name -> drover.connector.v1.DiscoverResponse
-	36, // 81: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
-	37, // 82: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
-	1,  // 83: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
-	2,  // 84: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
-	84, // [84:85] is the sub-list for method output_type
-	83, // [83:84] is the sub-list for method input_type
-	83, // [83:83] is the sub-list for extension type_name
-	83, // [83:83] is the sub-list for extension extendee
-	0,  // [0:83] is the sub-list for field type_name
+	13, // 13: drover.fleet.v1.Grant.sink:type_name -> drover.fleet.v1.Endpoint
+	42, // 14: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
+	6,  // 15: drover.fleet.v1.Hello.tasks:type_name -> drover.fleet.v1.RunningTask
+	4,  // 16: drover.fleet.v1.Hello.grants:type_name -> drover.fleet.v1.Grant
+	7,  // 17: drover.fleet.v1.RunningTask.stream:type_name -> drover.fleet.v1.RunningStream
+	8,  // 18: drover.fleet.v1.RunningTask.load:type_name -> drover.fleet.v1.RunningLoad
+	9,  // 19: drover.fleet.v1.RunningTask.snapshot:type_name -> drover.fleet.v1.RunningSnapshot
+	44, // 20: drover.fleet.v1.RunningSnapshot.opened:type_name -> drover.connector.v1.OpenSnapshotResponse
+	43, // 21: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
+	45, // 22: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
+	13, // 23: drover.fleet.v1.Task.source:type_name -> drover.fleet.v1.Endpoint
+	13, // 24: drover.fleet.v1.Task.sink:type_name -> drover.fleet.v1.Endpoint
+	16, // 25: drover.fleet.v1.Task.open:type_name -> drover.fleet.v1.OpenTask
+	46, // 26: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
+	47, // 27: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
+	48, // 28: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
+	49, // 29: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
+	50, // 30: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
+	51, // 31: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
+	52, // 32: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
+	53, // 33: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
+	54, // 34: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
+	55, // 35: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
+	18, // 36: drover.fleet.v1.Task.load:type_name -> drover.fleet.v1.LoadTask
+	20, // 37: drover.fleet.v1.Task.stream:type_name -> drover.fleet.v1.StreamTask
+	56, // 38: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
+	57, // 39: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
+	58, // 40: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
+	59, // 41: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
+	60, // 42: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
+	61, // 43: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
+	62, // 44: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
+	60, // 45: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
+	21, // 46: drover.fleet.v1.StreamTask.gate:type_name -> drover.fleet.v1.GateTable
+	22, // 47: drover.fleet.v1.GateTable.chunks:type_name -> drover.fleet.v1.GateChunk
+	63, // 48: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
+	61, // 49: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
+	64, // 50: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
+	27, // 51: drover.fleet.v1.GateRequest.reserve:type_name -> drover.fleet.v1.Reserve
+	28, // 52: drover.fleet.v1.GateRequest.written:type_name -> drover.fleet.v1.Written
+	29, // 53: drover.fleet.v1.GateRequest.forget:type_name -> drover.fleet.v1.Forget
+	30, // 54: drover.fleet.v1.GateRequest.loaded:type_name -> drover.fleet.v1.TablesLoaded
+	31, // 55: drover.fleet.v1.GateRequest.reset:type_name -> drover.fleet.v1.ResetTables
+	24, // 56: drover.fleet.v1.GateRequest.hold:type_name -> drover.fleet.v1.Hold
+	25, // 57: drover.fleet.v1.GateRequest.barrier:type_name -> drover.fleet.v1.Barrier
+	26, // 58: drover.fleet.v1.GateRequest.resume:type_name -> drover.fleet.v1.Resume
+	64, // 59: drover.fleet.v1.Barrier.coverage:type_name -> drover.row.v1.Coverage
+	22, // 60: drover.fleet.v1.Reserve.chunks:type_name -> drover.fleet.v1.GateChunk
+	22, // 61: drover.fleet.v1.Written.chunks:type_name -> drover.fleet.v1.GateChunk
+	64, // 62: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
+	61, // 63: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
+	33, // 64: drover.fleet.v1.GateReply.failure:type_name -> drover.fleet.v1.Failure
+	0,  // 65: drover.fleet.v1.Failure.class:type_name -> drover.fleet.v1.FailureClass
+	33, // 66: drover.fleet.v1.Result.failure:type_name -> drover.fleet.v1.Failure
+	17, // 67: drover.fleet.v1.Result.open:type_name -> drover.fleet.v1.OpenResult
+	65, // 68: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
+	66, // 69: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
+	67, // 70: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
+	68, // 71: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
+	69, // 72: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
+	70, // 73: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
+	35, // 74: drover.fleet.v1.Result.schema:type_name -> drover.fleet.v1.SchemaResult
+	71, // 75: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
+	72, // 76: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
+	19, // 77: drover.fleet.v1.Result.load:type_name -> drover.fleet.v1.LoadResult
+	36, // 78: drover.fleet.v1.Result.stream:type_name -> drover.fleet.v1.StreamResult
+	73, // 79: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
+	74, // 80: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
+	44, // 81: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
+	69, // 82: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
+	74, // 83: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
+	38, // 84: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
+	35, // 85: drover.fleet.v1.Event.schema_steps:type_name -> drover.fleet.v1.SchemaResult
+	66, // 86: drover.fleet.v1.Event.catalog:type_name -> drover.connector.v1.DiscoverResponse
+	40, // 87: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
+	41, // 88: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
+	1,  // 89: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
+	2,  // 90: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
+	90, // [90:91] is the sub-list for method output_type
+	89, // [89:90] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_drover_fleet_v1_fleet_proto_init() }
@@ -3791,7 +4091,12 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*SessionResponse_Drain)(nil),
 		(*SessionResponse_Grants)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[9].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[5].OneofWrappers = []any{
+		(*RunningTask_Stream)(nil),
+		(*RunningTask_Load)(nil),
+		(*RunningTask_Snapshot)(nil),
+	}
+	file_drover_fleet_v1_fleet_proto_msgTypes[13].OneofWrappers = []any{
 		(*Task_Open)(nil),
 		(*Task_Check)(nil),
 		(*Task_Discover)(nil),
@@ -3807,7 +4112,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Task_Stream)(nil),
 		(*Task_Position)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[18].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[22].OneofWrappers = []any{
 		(*GateRequest_Reserve)(nil),
 		(*GateRequest_Written)(nil),
 		(*GateRequest_Forget)(nil),
@@ -3817,7 +4122,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*GateRequest_Barrier)(nil),
 		(*GateRequest_Resume)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[29].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[33].OneofWrappers = []any{
 		(*Result_Open)(nil),
 		(*Result_Check)(nil),
 		(*Result_Discover)(nil),
@@ -3832,7 +4137,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Result_Stream)(nil),
 		(*Result_Position)(nil),
 	}
-	file_drover_fleet_v1_fleet_proto_msgTypes[32].OneofWrappers = []any{
+	file_drover_fleet_v1_fleet_proto_msgTypes[36].OneofWrappers = []any{
 		(*Event_Snapshot)(nil),
 		(*Event_Chunks)(nil),
 		(*Event_SchemaStep)(nil),
@@ -3847,7 +4152,7 @@ func file_drover_fleet_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_fleet_v1_fleet_proto_rawDesc), len(file_drover_fleet_v1_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   39,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/droverdb/drover/coordinator/fleet"
+	"github.com/droverdb/drover/coordinator/plan"
+	"github.com/droverdb/drover/coordinator/store"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// adopt takes over what agents still run for a former leader: its stream with the gate, the shared snapshot, loads. It
+// waits for the agents concerned, but not longer than one TTL: then who is not here is lost (Invariant 17). False: there
+// is nothing to take over, or not all that is needed; the attempt then starts from the target's tokens.
+func (p *Pipeline) adopt(ctx context.Context) (bool, error) {
+	r := p.state.Running
+	if p.adopted || r == nil || p.catalog == nil {
+		return false, nil
+	}
+	p.adopted = true
+	p.waiting = "the agents that were at work under the former coordinator"
+	at := p.atWork(r)
+	err := p.pump(ctx, 0, func() bool { return time.Now().After(p.fleet.Settles()) || p.present(at) })
+	p.waiting = ""
+	if lostStore(err) || ctx.Err() != nil {
+		return false, err
+	}
+	inherited := p.fleet.Inherited(p.name)
+	ok := err == nil && p.takeOver(r, inherited)
+	for _, x := range inherited {
+		if !p.run.tasks[x.Task.Task] {
+			p.fleet.Abandon(x.Task.Task, "another coordinator leads now")
+		}
+	}
+	if !ok {
+		return false, err
+	}
+	p.note("info", fmt.Sprintf("took over from a former coordinator: %d loads are in flight", p.run.inFlight))
+	return true, p.catchUp(ctx)
+}
+
+// atWork are the agents that may still run something of the attempt.
+func (p *Pipeline) atWork(r *store.Running) map[string]bool {
+	at := map[string]bool{r.Reader: true, r.Writer: true}
+	for _, t := range p.tables {
+		for _, c := range t.chunks {
+			if c.Granted && !c.Written && c.Agent != "" {
+				at[c.Agent] = true
+			}
+		}
+	}
+	return at
+}
+
+func (p *Pipeline) present(agents map[string]bool) bool {
+	here := 0
+	for _, a := range p.fleet.Agents() {
+		if a.Connected && agents[a.Hello.Agent] {
+			here++
+		}
+	}
+	return here == len(agents)
+}
+
+// takeOver adopts the tasks. Without its stream, or without the snapshot that units under way share, an attempt cannot
+// go on.
+func (p *Pipeline) takeOver(r *store.Running, inherited []fleet.Inherited) bool {
+	var stream, snapshot *fleetv1.RunningTask
+	for _, x := range inherited {
+		switch {
+		case x.Task.GetStream() != nil && x.Task.Task == r.Stream && x.Agent == r.Reader:
+			stream = x.Task
+		case x.Task.GetSnapshot() != nil && (snapshot == nil || x.Task.Task > snapshot.Task):
+			snapshot = x.Task
+		}
+	}
+	if p.follow() && stream == nil || snapshot == nil && p.sharesSnapshot() {
+		return false
+	}
+	p.run.reader, p.run.writer = r.Reader, r.Writer
+	p.run.grant = p.fleet.InheritGrant(r.Writer, p.name)
+	if stream != nil {
+		if !p.take(stream, p.hearStream) {
+			return false
+		}
+		p.run.stream, p.run.streaming = stream.Task, true
+	}
+	if snapshot != nil {
+		if !p.take(snapshot, p.hearSnapshot) {
+			return false
+		}
+		s := snapshot.GetSnapshot()
+		p.run.snapshotTask, p.run.snapshot, p.run.coverage, p.run.group = snapshot.Task, s.Opened.GetSnapshot(), s.Opened.GetCoverage(), s.Tables
+	}
+	for _, x := range inherited {
+		if load := x.Task.GetLoad(); load != nil && p.granted(x.Task) && p.take(x.Task, p.hearLoad(load.Chunks, nil)) {
+			p.run.inFlight++
+			for _, id := range load.Chunks {
+				p.chunk(id).inFlight = true
+			}
+		}
+	}
+	return true
+}
+
+func (p *Pipeline) take(t *fleetv1.RunningTask, on func(fleet.Message)) bool {
+	p.handlers[t.Task] = on
+	if err := p.fleet.Adopt(t.Task, p.listen); err != nil {
+		delete(p.handlers, t.Task)
+		return false
+	}
+	p.run.tasks[t.Task] = true
+	return true
+}
+
+// sharesSnapshot: something is half loaded under a snapshot that must not be lost.
+func (p *Pipeline) sharesSnapshot() bool {
+	for _, t := range p.tables {
+		if !t.Loaded && p.needsSnapshot(t) && (t.begun() || !p.follow()) {
+			return true
+		}
+	}
+	return false
+}
+
+// granted reports whether a load is the newest attempt of all its chunks.
+func (p *Pipeline) granted(t *fleetv1.RunningTask) bool {
+	for _, id := range t.GetLoad().Chunks {
+		if c := p.chunk(id); c == nil || !c.Granted || c.Written || c.Epoch != t.Epoch {
+			return false
+		}
+	}
+	return true
+}
+
+// catchUp hears from the target what was written while nobody led, and tells the gate all that the former leader may
+// not have told it: telling it twice is harmless.
+func (p *Pipeline) catchUp(ctx context.Context) error {
+	known, err := p.askSink(ctx, &connectorv1.RecoverRequest{Pipeline: p.name})
+	if err != nil {
+		return err
+	}
+	var changes []store.Change
+	for _, r := range known.Written {
+		if c := p.chunk(r.Chunk); c != nil && !c.Written && !c.inFlight {
+			c.Written, c.result, c.Result = true, r, store.Wire(r)
+			changes = append(changes, store.PutChunk(p.name, r.Chunk, c.Chunk))
+		}
+	}
+	if err := p.save(ctx, changes...); err != nil || !p.follow() {
+		return err
+	}
+	written := &fleetv1.Written{}
+	var loaded []uint32
+	for _, t := range p.tables {
+		if t.Passed {
+			continue
+		}
+		if t.Loaded {
+			loaded = append(loaded, t.Index)
+		}
+		if !plan.Unit(t.row) {
+			written.Chunks = append(written.Chunks, p.writtenChunks(t)...)
+		} else if t.Loaded {
+			p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Written{Written: &fleetv1.Written{Units: []uint32{t.Index}, UnitCoverage: store.ReadCoverage(t.Coverage)}}})
+		}
+	}
+	if len(written.Chunks) > 0 {
+		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Written{Written: written}})
+	}
+	if len(loaded) > 0 {
+		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Loaded{Loaded: &fleetv1.TablesLoaded{Tables: loaded}}})
+	}
+	return nil
+}
+
+func (p *Pipeline) writtenChunks(t *table) []*fleetv1.GateChunk {
+	var out []*fleetv1.GateChunk
+	for _, c := range t.chunks {
+		if c.Written {
+			out = append(out, &fleetv1.GateChunk{Chunk: c.row.Id, Keys: c.row.Keys, Written: true, Coverage: c.result.GetCoverage()})
+		}
+	}
+	return out
+}
