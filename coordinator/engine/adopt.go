@@ -13,7 +13,7 @@ import (
 )
 
 // adopt takes over what agents still run for a former leader: its stream with the gate, the shared snapshot, loads. It
-// waits for the agents concerned, but not longer than one TTL: then who is not here is lost (Invariant 17). False: there
+// waits for the agents concerned, but not longer than one TTL: then who is not here is lost (Invariant 20). False: there
 // is nothing to take over, or not all that is needed; the attempt then starts from the target's tokens.
 func (p *Pipeline) adopt(ctx context.Context) (bool, error) {
 	r := p.state.Running

@@ -52,7 +52,7 @@ type Fleet struct {
 	gates   map[uint64]uint64 // request → stream task
 	grants  map[string][]*fleetv1.Grant
 	legacy  map[string][]*fleetv1.Grant // of a former coordinator, for tasks that may be adopted
-	firstID uint64 // ids below are of former coordinators
+	firstID uint64                      // ids below are of former coordinators
 	lastID  uint64
 	settles *time.Timer // nil once a TTL of this term has passed
 	began   time.Time
