@@ -44,7 +44,7 @@ type Options struct {
 	// NoAgent runs the coordinator alone: its agents' work outlives it.
 	NoAgent bool
 	// TTL is how long an agent or a leader may be silent; 0: the coordinator's own default.
-	TTL time.Duration
+	TTL     time.Duration
 	Verbose bool
 }
 
