@@ -116,9 +116,9 @@ func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start bool) (c
 	e.mu.Unlock()
 	err = p.ask(ctx, func() error {
 		changed = !proto.Equal(p.spec, spec)
-		if changed && p.state.Discovered && (p.spec.Mode != spec.Mode || p.spec.Source.Url != spec.Source.Url || p.spec.Target.Url != spec.Target.Url ||
-			!slices.Equal(p.spec.Include, spec.Include) || !slices.Equal(p.spec.Exclude, spec.Exclude)) {
-			return diag.SpecInvalid.New(spec.Name, nil, "mode, source, target and tables of a pipeline cannot change once it has begun").WithFix("drover delete " + spec.Name + ", or use another name")
+		if changed && p.state.Discovered && !sameWork(p.spec, spec) {
+			return diag.SpecInvalid.New(spec.Name, nil, "mode, source, target, tables, schema.create and load.lane cannot change once a pipeline has begun").
+				WithFix("drover delete " + spec.Name + ", or use another name")
 		}
 		p.spec = spec
 		if changed {
@@ -130,6 +130,13 @@ func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start bool) (c
 		err = p.Want(ctx, controlv1.Desired_DESIRED_RUNNING)
 	}
 	return false, changed, p, err
+}
+
+// sameWork reports whether a pipeline that has begun can go on under another spec: what was done under the old one must be
+// what the new one asks for.
+func sameWork(a, b *controlv1.Spec) bool {
+	return a.Mode == b.Mode && a.Source.Url == b.Source.Url && a.Target.Url == b.Target.Url && slices.Equal(a.Include, b.Include) &&
+		slices.Equal(a.Exclude, b.Exclude) && a.Schema == b.Schema && a.Lane == b.Lane
 }
 
 // Want changes what the pipeline should do. Running again also clears a failure.

@@ -26,11 +26,8 @@ func (p *Pipeline) schema(ctx context.Context) error {
 		if err := p.resetAt(ctx, p.catalog.Tables); err != nil {
 			return err
 		}
-		p.state.Emptied = true
-		if err := p.save(ctx); err != nil {
-			return err
-		}
 	}
+	p.state.Emptied = true // saved before anything is granted: a spec that is changed later empties nothing
 	return p.steps(ctx, phases)
 }
 

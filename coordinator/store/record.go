@@ -24,7 +24,8 @@ type State struct {
 	Phases  []PhaseTime
 	// Discovered, Schema …: what does not have to be done again.
 	Discovered bool
-	// Remembered: the target keeps the memo. Emptied: its tables were emptied, as the spec asks.
+	// Remembered: the target keeps the memo. Emptied: its tables
+	// were emptied, if the spec asks for that, and never are again.
 	Remembered bool `json:",omitempty"`
 	Emptied    bool `json:",omitempty"`
 	Loaded     bool
