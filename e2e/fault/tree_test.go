@@ -70,7 +70,7 @@ func TestTree_FinishedChunksAreNotReadAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "again", "")
 	dev.MustExec(t, r.source, "DROP TABLE w, h; INSERT INTO a SELECT i, repeat('w', 250), i FROM generate_series(15001, 60000) i", "VACUUM ANALYZE a")
-	r.env = []string{"DROVER_FAULT=" + slowly}
+	r.env = []string{"DROVER_FAULT=read.after-copy=sleep:3s"} // loads end in waves, far enough apart to kill between two
 	r.tree()
 	r.apply("load: {chunk: {target: 32KiB}}\n")
 	const finished = "SELECT coalesce(sum(rows), 0) FROM drover.chunk WHERE written"
