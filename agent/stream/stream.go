@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	defaultBudget = 16 << 20
+	defaultBudget = 8 << 20
 	defaultGrace  = 10 * time.Second
 	// idleEvery bounds how often a token is written for the position alone.
 	idleEvery = time.Second
@@ -36,7 +36,7 @@ type Task struct {
 	Source   sdk.Source
 	Sink     sdk.Sink
 	Work     *fleetv1.StreamTask
-	// Budget bounds the bytes held back by the gate; 0: 16 MiB. A single round may exceed it.
+	// Budget bounds the bytes held back by the gate; 0: 8 MiB. A single round may exceed it.
 	Budget int64
 	// Grace is how long the sink may take to finish its round when the stream stops; 0: 10 s.
 	Grace time.Duration

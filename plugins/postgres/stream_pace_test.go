@@ -16,7 +16,9 @@ func at(after time.Duration, msg []byte) []byte {
 }
 
 // keepalive is what the server sends before it sleeps.
-func keepalive(end uint64) []byte { return append(append([]byte{'k'}, be(8, end)...), make([]byte, 9)...) }
+func keepalive(end uint64) []byte {
+	return append(append([]byte{'k'}, be(8, end)...), make([]byte, 9)...)
+}
 
 func TestStream_IsBehindByTheServersOwnClock(t *testing.T) {
 	st := offline(t)

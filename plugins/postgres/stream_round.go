@@ -12,8 +12,8 @@ const (
 	// when it is behind.
 	roundBytes   = 4 << 20
 	roundRows    = 20_000
-	backlogBytes = 8 << 20
-	backlogRows  = 64_000
+	backlogBytes = 6 << 20
+	backlogRows  = 48_000
 	// pieceBytes bounds what is held of a transaction that is larger than a round.
 	pieceBytes = 4 << 20
 	// roundAge bounds how long a change waits while an earlier round is under way.
