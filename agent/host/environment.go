@@ -26,6 +26,6 @@ func environment(budget int64) []string {
 		}
 	}
 	// Buffers are short-lived and pooled: the collector finds little to do, and a limit on top keeps it honest.
-	env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", 3*budget), "GOGC=100")
+	env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", 3*budget), "GOGC=150")
 	return append(env, fault.Environ()...)
 }
