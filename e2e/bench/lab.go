@@ -32,6 +32,7 @@ var serverSettings = map[string]string{
 	"shared_buffers":                   "1GB",
 	"maintenance_work_mem":             "512MB",
 	"max_wal_size":                     "16GB",
+	"min_wal_size":                     "8GB",
 	"checkpoint_timeout":               "1h",
 	"autovacuum":                       "off",
 	"max_locks_per_transaction":        "512",

@@ -95,6 +95,12 @@ func (w load) run(ctx context.Context, l *lab) (err error) {
 	for _, lim := range w.limits {
 		contenders = append(contenders, lim.peers...)
 	}
+	// Whoever comes first would pay for making the files of the target's log; the others write over them.
+	if w.native {
+		if _, err := l.loadOnce(ctx, "pipe", from); err != nil {
+			return err
+		}
+	}
 	got, broken := wallsOf{}, map[string]bool{}
 	for i := range l.runs {
 		for k := range contenders {
