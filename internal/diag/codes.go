@@ -31,6 +31,7 @@ var (
 	Standby       = register(Code{"E3011", "the source is a standby", "Exact coverage needs the primary's snapshots.", "Use the primary's address.", Fatal})
 	RetainLimit   = register(Code{"W3012", "the source may drop log that is still needed", "max_slot_wal_keep_size bounds what a slot may retain.", "ALTER SYSTEM SET max_slot_wal_keep_size = -1;  -- or large enough for the load", Hold})
 	NoEncoding    = register(Code{"W3014", "the source does not know the encoding of its text", "In a database of encoding SQL_ASCII the server checks and converts nothing; the target takes UTF-8 only and refuses any other byte (E5005).", "Find text that is not UTF-8 before you begin, and correct it at the source.", Hold})
+	RowTooLarge   = register(Code{"E3015", "a changed row is too large for the change stream", "A change is held whole by every process on its way; above about 47 MiB that would break the bound on memory. The load has no such limit.", "Exclude the table and copy it by itself without following.", Fatal})
 	StreamBroken  = register(Code{"E3013", "the change stream holds something Drover does not know", "An unknown message would be a silent loss, so the stream stops there.", "Report the message type with `drover version`; upgrade Drover if a newer one knows it.", Fatal})
 
 	SchemaChanged = register(Code{"E4001", "a table's definition changed at the source", "Rows after the change do not fit the table at the target.", "Run the same ALTER TABLE at the target, then `drover resume PIPELINE`.", Fatal})

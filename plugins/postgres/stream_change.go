@@ -172,6 +172,11 @@ func (st *streamer) find(w *wire) (*walRelation, error) {
 
 // space makes room for a row of size bytes: pieces bound memory, and an Arrow column cannot exceed 2 GiB.
 func (st *streamer) space(rel *walRelation, size int) (uint32, error) {
+	if size > maxRow {
+		ref := rel.table.t.GetSource()
+		return 0, diag.RowTooLarge.New(streamWhere(rel.table.t), nil, "a change of %d MiB, at most %d MiB pass", size>>20, maxRow>>20).
+			WithFix("Exclude the table (tables.exclude: [" + ref.GetSchema() + "." + ref.GetName() + "]) and copy it by itself without following: a load takes values of any size.")
+	}
 	r := st.round
 	if len(r.truncs) > 0 || st.txnSize >= pieceBytes || r.bytes >= backlogBytes || r.bytes > 0 && r.bytes+size > maxWalMessage {
 		if err := st.cut(); err != nil {

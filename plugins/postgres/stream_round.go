@@ -24,6 +24,9 @@ const (
 	roundLate = 100 * time.Millisecond
 	// heldBytes is what the tables' buffers may keep between rounds.
 	heldBytes = 24 << 20
+	// maxRow bounds a row in the stream, old and new values together: with what was gathered before it, it has to fit
+	// into one message, and every process on its way holds it whole.
+	maxRow = sdk.MaxMessage - backlogBytes - 1<<20
 	// rowBytes is counted for a row besides its values.
 	rowBytes = 48
 )
