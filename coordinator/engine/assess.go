@@ -7,7 +7,6 @@ import (
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // assess opens and checks both ends and learns the catalog, until it is stored: from the target's memo when it has
@@ -26,6 +25,7 @@ func (p *Pipeline) assess(ctx context.Context) error {
 		return nil
 	}
 	p.state.SourceID = source.GetOpen().GetIdentity()
+	p.run.sourceVersion = source.GetOpen().GetServerVersion()
 	known, err := p.askSink(ctx, &connectorv1.RecoverRequest{Pipeline: p.name})
 	if err != nil {
 		return err
@@ -75,7 +75,8 @@ func (p *Pipeline) askSink(ctx context.Context, r *connectorv1.RecoverRequest) (
 // snapshot is gone.
 func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverResponse) error {
 	resuming := old.GetFound()
-	if err := p.check(ctx, connectorv1.Role_ROLE_SOURCE, nil, resuming); err != nil {
+	p.found = nil
+	if err := p.check(ctx, connectorv1.Role_ROLE_SOURCE, resuming); err != nil {
 		return err
 	}
 	found, err := p.readCatalog(ctx, &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude})
@@ -86,9 +87,11 @@ func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverRespons
 	if err := problemError(p.catalog.Problems); err != nil {
 		return err
 	}
-	if err := p.check(ctx, connectorv1.Role_ROLE_SINK, p.catalog.Tables, resuming); err != nil {
+	if err := p.check(ctx, connectorv1.Role_ROLE_SINK, resuming); err != nil {
 		return err
 	}
+	p.catalog.Problems = append(p.catalog.Problems, p.found...) // warnings, all of them
+	p.found = nil
 	p.makeTables(nil)
 	if len(old.GetWritten()) > 0 || len(old.GetPosition()) > 0 {
 		if err := p.mint(ctx, old.MaxEpoch); err != nil {
@@ -144,28 +147,28 @@ func (p *Pipeline) everything() []store.Change {
 	return changes
 }
 
-func (p *Pipeline) check(ctx context.Context, role connectorv1.Role, tables []*rowv1.Table, resuming bool) error {
+// check asks one side for everything that would stop the pipeline there.
+func (p *Pipeline) check(ctx context.Context, role connectorv1.Role, resuming bool) error {
 	agent, t := p.run.reader, &fleetv1.Task{Source: p.source()}
+	req := &connectorv1.CheckRequest{Pipeline: p.name, Role: role, Follow: p.follow(), Resuming: resuming, Include: p.spec.Include, Exclude: p.spec.Exclude}
 	if role == connectorv1.Role_ROLE_SINK {
 		agent, t = p.run.writer, &fleetv1.Task{Sink: p.sink()}
-		resuming = resuming || p.spec.WhenNotEmpty == "truncate"
+		req.Resuming = resuming || p.spec.WhenNotEmpty == "truncate"
+		req.Tables, req.SourceVersion = p.catalog.Tables, p.run.sourceVersion
+		if p.spec.Schema {
+			req.Steps = p.catalog.Steps
+		}
 	}
-	t.Work = &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{Pipeline: p.name, Role: role, Follow: p.follow(), Tables: tables,
-		Resuming: resuming, Include: p.spec.Include, Exclude: p.spec.Exclude}}
+	t.Work = &fleetv1.Task_Check{Check: req}
 	r, err := p.call(ctx, agent, t, nil)
 	if err != nil {
 		return err
 	}
-	if p.status != nil {
-		p.run.note(p, r.GetCheck().GetProblems())
-	}
-	return problemError(r.GetCheck().GetProblems())
-}
-
-func (*attempt) note(p *Pipeline, problems []*connectorv1.Problem) {
-	for _, x := range problems {
+	for _, x := range r.GetCheck().GetProblems() {
 		if x.Warning {
 			p.note("warn", x.Code+" "+x.Object+": "+x.Reason)
 		}
 	}
+	p.found = append(p.found, r.GetCheck().GetProblems()...)
+	return problemError(r.GetCheck().GetProblems())
 }

@@ -19,6 +19,7 @@ import (
 // the target what is true: a restarted coordinator does exactly the same.
 type attempt struct {
 	reader, writer string // agents
+	sourceVersion  string
 	tasks          map[uint64]bool
 	stream         uint64
 	streaming      bool

@@ -61,6 +61,7 @@ type Pipeline struct {
 	handlers map[uint64]func(fleet.Message)
 	stop     error // why the attempt under way must end
 	failure  *fleetv1.Failure
+	found    []*connectorv1.Problem // by checks, until the catalog is stored with them
 	waiting  string
 	run      attempt
 	rate     rate

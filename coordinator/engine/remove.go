@@ -114,6 +114,7 @@ func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*contr
 		f := wire.Failure(err)
 		out.Problems = append(out.Problems, &connectorv1.Problem{Code: f.Code, Object: f.Where, Reason: f.Why, Fix: f.Fix, Side: side})
 	}
+	version := ""
 	open := func(agent string, t *fleetv1.Task, side string) (string, bool) {
 		out.Checks++
 		t.Work = &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}
@@ -122,11 +123,14 @@ func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*contr
 			problem(side, err)
 			return "", false
 		}
+		if side == "source" {
+			version = res.GetOpen().GetOpen().GetServerVersion()
+		}
 		return res.GetOpen().GetOpen().GetDisplay(), true
 	}
 	check := func(agent string, t *fleetv1.Task, side string, role connectorv1.Role) {
 		t.Work = &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{Pipeline: "doctor", Role: role, Follow: r.Follow,
-			Tables: discovered.Tables, Include: r.Include, Exclude: r.Exclude}}
+			Tables: discovered.Tables, Steps: discovered.Steps, SourceVersion: version, Include: r.Include, Exclude: r.Exclude}}
 		res, err := p.call(ctx, agent, t, nil)
 		if err != nil {
 			problem(side, err)

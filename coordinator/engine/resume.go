@@ -68,13 +68,14 @@ func (p *Pipeline) resume(ctx context.Context, known *connectorv1.RecoverRespons
 	if err := p.belongs(m); err != nil {
 		return err
 	}
-	if err := p.check(ctx, connectorv1.Role_ROLE_SOURCE, nil, true); err != nil {
+	p.catalog, p.found = m.Catalog, nil
+	if err := p.check(ctx, connectorv1.Role_ROLE_SOURCE, true); err != nil {
 		return err
 	}
-	if err := p.check(ctx, connectorv1.Role_ROLE_SINK, m.Catalog.Tables, true); err != nil {
+	if err := p.check(ctx, connectorv1.Role_ROLE_SINK, true); err != nil {
 		return err
 	}
-	p.catalog = m.Catalog
+	p.found = nil // the memo's catalog has them
 	p.makeTables(nil)
 	if err := p.mint(ctx, max(known.MaxEpoch, known.Epoch)); err != nil {
 		return err

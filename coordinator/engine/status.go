@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -67,12 +69,18 @@ func (p *Pipeline) publish() {
 }
 
 func (p *Pipeline) catalogStatus(s *controlv1.Status) {
+	s.Problems = slices.Clone(p.found)
 	if p.catalog == nil {
 		return
 	}
-	s.NotCarried, s.Problems = p.catalog.NotCarried, p.catalog.Problems
+	s.NotCarried, s.Problems = slices.Clone(p.catalog.NotCarried), append(s.Problems, p.catalog.Problems...)
 	if p.spec.Schema {
 		s.StepsTotal = int64(len(p.catalog.Steps))
+	}
+	for _, x := range p.atCutover() {
+		s.StepsTotal--
+		s.NotCarried = append(s.NotCarried, &connectorv1.NotCarried{Kind: x.Kind, Object: x.Object,
+			Reason: "it would act while changes are applied, so it waits for the cutover", Todo: strings.Join(x.Sql, ";\n") + ";"})
 	}
 	if p.state.Finished {
 		s.StepsDone = s.StepsTotal

@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"slices"
+	"strings"
 
+	"github.com/droverdb/drover/coordinator/store"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -45,7 +47,7 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 	if len(steps) == 0 {
 		return nil
 	}
-	h := stepsHeard{done: p.stepsBefore(phases[0]), seen: map[uint32]bool{}}
+	h := stepsHeard{done: p.stepsBefore(phases[0]), seen: map[uint32]bool{}, warnings: map[uint32]*connectorv1.Problem{}}
 	hear := func(heard []*connectorv1.ApplySchemaResponse) {
 		h.hear(heard)
 		p.state.StepsDone = max(p.state.StepsDone, h.done)
@@ -64,7 +66,35 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 	if err := problemError(h.problems); err != nil {
 		return err
 	}
-	return p.save(ctx)
+	return p.save(ctx, p.leave(steps, h.warnings)...)
+}
+
+// leave lists what a step could not carry over, though the rest went on, so that the summary names it.
+func (p *Pipeline) leave(steps []*connectorv1.SchemaStep, warnings map[uint32]*connectorv1.Problem) []store.Change {
+	for _, s := range steps {
+		is := func(n *connectorv1.NotCarried) bool { return n.Kind == s.Kind && n.Object == s.Object }
+		if w := warnings[s.Id]; w != nil {
+			p.catalog.NotCarried = append(slices.DeleteFunc(p.catalog.NotCarried, is),
+				&connectorv1.NotCarried{Kind: s.Kind, Object: s.Object, Reason: w.Reason, Todo: strings.Join(w.Fix, " ")})
+		}
+	}
+	if len(warnings) == 0 {
+		return nil
+	}
+	return store.PutCatalog(p.name, p.catalog)
+}
+
+// atCutover are the steps that wait because changes are being applied.
+func (p *Pipeline) atCutover() (steps []*connectorv1.SchemaStep) {
+	if !p.follow() || !p.spec.Schema {
+		return nil
+	}
+	for _, s := range p.catalog.Steps {
+		if s.Phase == connectorv1.Phase_PHASE_CUTOVER {
+			steps = append(steps, s)
+		}
+	}
+	return steps
 }
 
 // stepsHeard counts each step once, however often it is told.
@@ -72,6 +102,7 @@ type stepsHeard struct {
 	done     int
 	seen     map[uint32]bool
 	problems []*connectorv1.Problem
+	warnings map[uint32]*connectorv1.Problem
 }
 
 func (h *stepsHeard) hear(steps []*connectorv1.ApplySchemaResponse) {
@@ -80,11 +111,14 @@ func (h *stepsHeard) hear(steps []*connectorv1.ApplySchemaResponse) {
 			continue
 		}
 		h.seen[s.Step] = true
-		if s.Problem != nil {
+		switch {
+		case s.Problem.GetWarning():
+			h.warnings[s.Step] = s.Problem
+		case s.Problem != nil:
 			h.problems = append(h.problems, s.Problem)
-		} else {
-			h.done++
+			continue
 		}
+		h.done++
 	}
 }
 

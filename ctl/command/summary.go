@@ -59,6 +59,11 @@ func (e *env) printSummary(s *controlv1.Status) {
 			fmt.Fprintf(e.out, "  %s %s: %s. %s\n", x.Kind, x.Object, strings.TrimSuffix(x.Reason, "."), x.Todo)
 		}
 	}
+	for _, x := range s.Problems {
+		if x.Warning {
+			fmt.Fprintf(e.out, "warning  %s %s: %s\n", x.Code, x.Object, x.Reason)
+		}
+	}
 	word := "done"
 	if s.Phase != controlv1.Phase_PHASE_DONE || len(s.Failures) > 0 || s.TablesCompared > s.TablesEqual {
 		word = "ended with errors"

@@ -41,6 +41,8 @@ var (
 	NoKey         = register(Code{"W4005", "a table has no key", "Its changes are matched by whole row, which reads the whole table at the target for every round that deletes or updates, and its load is gated as one unit.", "Add a primary key if you can.", Hold})
 	Differs       = register(Code{"E4006", "a table differs between source and target", "Counts or row sums are not equal.", "Copy the table again into an empty one; look for writers at the target.", Hold})
 	MissingObject = register(Code{"E4007", "something the schema needs is missing at the target", "An extension, role, tablespace or collation of the source does not exist there.", "Install or create it at the target, then run the same command again.", Fatal})
+	NameTaken     = register(Code{"E4008", "the target holds something else of that name", "An object of the same kind and name exists there with another definition; equal ones are accepted.", "Drop or rename it at the target, or copy into an empty database.", Hold})
+	OlderTarget   = register(Code{"W4009", "the target is older than the source", "Statements that only the newer version knows may be refused; rows are not affected.", "Use a target of the source's version or newer, or correct what a refused statement names.", Hold})
 
 	NotEmpty     = register(Code{"E5001", "a target table is not empty", "Rows would be mixed with rows that Drover did not write.", "Empty or drop the table, use another database, or set load.when_not_empty: truncate.", Fatal})
 	ReadOnly     = register(Code{"E5002", "the target is read-only", "It is a standby or default_transaction_read_only is on.", "Use the primary, or ALTER DATABASE … SET default_transaction_read_only = off;", Fatal})

@@ -2,13 +2,11 @@ package postgres
 
 import (
 	"context"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 type sinkFacts struct {
@@ -42,7 +40,11 @@ func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*conne
 			return err
 		}
 		f.sinkServer(facts[0])
-		return f.sinkTables(ctx, tx, facts[0], req)
+		f.sinkVersion(facts[0], req.SourceVersion)
+		if err := f.sinkTables(ctx, tx, facts[0], req); err != nil {
+			return err
+		}
+		return f.sinkSchema(ctx, tx, facts[0], req)
 	})
 	if err != nil {
 		return nil, mapError(err, "target")
@@ -111,43 +113,8 @@ func (f *findings) sinkTables(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 			look = append(look, t)
 		}
 	}
-	if err := f.extensions(ctx, tx, req.Tables); err != nil || req.Resuming {
-		return err
+	if req.Resuming {
+		return nil
 	}
 	return f.sinkRows(ctx, tx, look)
-}
-
-// extensionOf names the extension that brings a type of that name.
-var extensionOf = map[string]string{
-	"hstore": "hstore", "citext": "citext", "ltree": "ltree", "lquery": "ltree", "cube": "cube", "seg": "seg", "isbn": "isn",
-	"geometry": "postgis", "geography": "postgis", "vector": "vector", "halfvec": "vector",
-}
-
-// extensions looks whether the types of the columns can be made at the target.
-func (f *findings) extensions(ctx context.Context, tx pgx.Tx, tables []*rowv1.Table) error {
-	users := map[string]string{}
-	for _, t := range tables {
-		for _, col := range t.Columns {
-			name := col.NativeType
-			if col.NativeId < firstUserOID {
-				continue
-			}
-			name, _, _ = strings.Cut(name[strings.LastIndex(name, ".")+1:], "(")
-			if ext := extensionOf[strings.TrimSuffix(name, "[]")]; ext != "" {
-				users[ext] = "column " + display(t.Source.Schema, t.Source.Name) + "." + col.Name + " needs it"
-			}
-		}
-	}
-	there, err := list[struct{ Name string }](ctx, tx, "SELECT name::text FROM pg_available_extensions")
-	if err != nil {
-		return err
-	}
-	for _, e := range there {
-		delete(users, e.Name)
-		f.Checks++
-	}
-	for ext, why := range users {
-		f.check(true, diag.MissingObject, "extension "+ext, why, "Install the package of extension "+ext+" on the target's server.")
-	}
-	return nil
 }

@@ -141,21 +141,42 @@ func TestCheckSink_OffersToEmptyOnlyItsOwnTables(t *testing.T) {
 	}
 }
 
-func TestCheckSink_FindsNothingInAnEmptyOne(t *testing.T) {
-	src, dst := dev.Database(t), dev.Database(t)
-	dev.MustExec(t, src, `CREATE EXTENSION hstore; CREATE TABLE t (id int PRIMARY KEY, h hstore)`)
-	if got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: found(t, src, nil).Tables}); len(got) > 0 {
+func TestCheckSink_FindsNothingInAnEmptyOneNorInAnEqualOne(t *testing.T) {
+	src, empty, equal := dev.Database(t), dev.Database(t), dev.Database(t)
+	const schema = `CREATE EXTENSION hstore; CREATE TABLE t (id int PRIMARY KEY, h hstore); CREATE VIEW v AS SELECT * FROM t; CREATE SEQUENCE q; CREATE DOMAIN d AS int CHECK (VALUE > 1);
+		CREATE TYPE pair AS (a int, b d); CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TRIGGER tr BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+		CREATE TABLE u (t int REFERENCES t)`
+	dev.MustExec(t, src, schema)
+	dev.MustExec(t, equal, schema)
+	all := found(t, src, nil)
+	for _, dst := range []string{empty, equal} {
+		if got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: all.Tables, Steps: all.Steps, SourceVersion: "15.1"}); len(got) > 0 {
+			t.Errorf("problems: %v", got)
+		}
+		if _, problems := applied(t, dst, all.Steps, 2); len(problems) > 0 {
+			t.Errorf("it cannot be applied: %v", problems)
+		}
+	}
+	dev.MustExec(t, empty, "DROP VIEW v; CREATE VIEW v AS SELECT 1 AS one; ALTER SEQUENCE q INCREMENT 2; CREATE OR REPLACE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 2'")
+	got := checked(t, NewSink(), empty, &connectorv1.CheckRequest{Tables: all.Tables, Steps: all.Steps})
+	wants(t, got, map[string]string{"E4008 view public.v": "rename", "E4008 sequence public.q": "rename", "E4008 function public.f(integer)": "rename"})
+	if len(got) != 3 {
 		t.Errorf("problems: %v", got)
 	}
 }
 
 func TestCheckSink_EncodingAndMissingExtension(t *testing.T) {
 	src := dev.Database(t)
-	dev.MustExec(t, src, `CREATE SCHEMA ext; CREATE TYPE ext.vector AS (a int); CREATE TABLE t (id int PRIMARY KEY, v ext.vector)`)
 	s := dev.Shared(t)
 	name := "latin_" + dev.MustQuery(t, src, "SELECT current_database()")
 	dev.MustExec(t, src, "CREATE DATABASE "+name+" ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
-	got := checked(t, NewSink(), s.URL(name), &connectorv1.CheckRequest{Tables: found(t, src, nil).Tables})
-	wants(t, got, map[string]string{"E4007 database " + name: "ENCODING 'UTF8'", "E4007 extension vector": "Install"})
+	steps := []*connectorv1.SchemaStep{{Kind: "extension", Object: "vector"}, {Kind: "extension", Object: "hstore"},
+		{Kind: "owner", Object: "ghost", Sql: []string{"", ""}}, {Kind: "grant", Object: "ghost", Sql: []string{""}}, {Kind: "grant", Object: "PUBLIC"}}
+	got := checked(t, NewSink(), s.URL(name), &connectorv1.CheckRequest{Steps: steps, SourceVersion: "99.1 (Debian)"})
+	wants(t, got, map[string]string{"E4007 database " + name: "ENCODING 'UTF8'", "E4007 extension vector": "Install",
+		"W4004 role ghost": `CREATE ROLE "ghost"`, "W4009 server": "newer"})
+	if len(got) != 4 {
+		t.Errorf("problems: %v", got)
+	}
 	dev.MustExec(t, src, "DROP DATABASE "+name+" WITH (FORCE)")
 }

@@ -75,10 +75,11 @@ func readCatalog(ctx context.Context, tx pgx.Tx, req *connectorv1.DiscoverReques
 		f    func(context.Context) error
 	}{
 		{"types", c.readTypes}, {"tables", c.readRelations}, {"columns", c.readColumns}, {"keys", c.readKeys},
-		{"schemas", c.readSchemas}, {"type definitions", c.readTypeSteps}, {"functions", c.readFunctions},
+		{"schemas", c.readSchemas}, {"type definitions", c.readTypeSteps}, {"functions", c.readFunctions}, {"operators", c.readBuilt},
 		{"sequences", c.readSequences}, {"table definitions", c.readTableSteps}, {"indexes", c.readIndexes},
 		{"constraints", c.readConstraints}, {"statistics", c.readStatistics}, {"views", c.readViews},
-		{"rules and triggers", c.readTriggers}, {"policies", c.readPolicies}, {"dependencies", c.link},
+		{"rules and triggers", c.readTriggers}, {"policies", c.readPolicies},
+		{"event triggers and publications", c.readCutover}, {"dependencies", c.link},
 		{"comments", c.readComments}, {"owners", c.readOwners}, {"privileges", c.readGrants}, {"other objects", c.readLeft},
 	} {
 		if err := read.f(ctx); err != nil {

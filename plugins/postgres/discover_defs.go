@@ -13,6 +13,7 @@ const (
 	inIndexes     = connectorv1.Phase_PHASE_INDEXES
 	inConstraints = connectorv1.Phase_PHASE_CONSTRAINTS
 	inFinish      = connectorv1.Phase_PHASE_FINISH
+	inCutover     = connectorv1.Phase_PHASE_CUTOVER
 )
 
 // named is an object and the statement that makes it.

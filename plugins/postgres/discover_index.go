@@ -150,8 +150,20 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 			n.table = t.table
 		}
 		c.add(objRef{pgConstraintClass, k.Oid}, n)
+		if k.Type == "f" && k.Valid && r.Kind != "p" {
+			c.validateLater(r, k, n)
+		}
 	}
 	return nil
+}
+
+// validateLater adds a foreign key without a look at the rows, which is a moment's lock on both tables, and then validates it under
+// a lock that lets changes be applied. A partitioned table cannot have a key that is not valid.
+func (c *catalog) validateLater(r *pgRel, k *constraint, n *node) {
+	alter := "ALTER TABLE " + r.sql() + " "
+	n.sql[0] += " NOT VALID"
+	c.add(objRef{}, &node{phase: n.phase, kind: "foreign key rows", object: n.object, table: n.table, weight: n.weight, deps: []*node{n},
+		sql: []string{alter + "VALIDATE CONSTRAINT " + ident(k.Name)}})
 }
 
 func (c *catalog) readStatistics(ctx context.Context) error {

@@ -101,8 +101,9 @@ func (c *catalog) link(ctx context.Context) error {
 	return nil
 }
 
-// notCarriedClasses are catalogs of kinds that have no steps: operators, their classes and families, text search, languages, servers.
-var notCarriedClasses = map[uint32]bool{2617: true, 2616: true, 2753: true, 3602: true, 3600: true, 3601: true, 3764: true, 2612: true, 1417: true, 2328: true}
+// notCarriedClasses are catalogs of kinds that have no steps: operator classes and families, parsers and templates of text search,
+// languages, servers.
+var notCarriedClasses = map[uint32]bool{2616: true, 2753: true, 3601: true, 3764: true, 2612: true, 1417: true, 2328: true}
 
 // missing says why something that others need has no step, or nothing when it is the system's own.
 func (c *catalog) missing(ref objRef) string {

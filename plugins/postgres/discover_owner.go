@@ -10,7 +10,8 @@ import (
 // commentClasses are catalogs whose comments travel with objects that are carried.
 const commentClasses = `'pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass, 'pg_namespace'::regclass,
 	'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_rewrite'::regclass, 'pg_statistic_ext'::regclass,
-	'pg_collation'::regclass, 'pg_extension'::regclass`
+	'pg_collation'::regclass, 'pg_extension'::regclass, 'pg_cast'::regclass, 'pg_operator'::regclass, 'pg_ts_dict'::regclass,
+	'pg_ts_config'::regclass, 'pg_event_trigger'::regclass, 'pg_publication'::regclass`
 
 func (c *catalog) readComments(ctx context.Context) error {
 	found, err := list[struct {
@@ -33,7 +34,7 @@ func (c *catalog) readComments(ctx context.Context) error {
 		if on.kind == "extension" && d.Class != pgExtensionClass {
 			continue
 		}
-		c.add(objRef{}, &node{phase: inFinish, kind: "comment", object: d.Identity, deps: []*node{on},
+		c.add(objRef{}, &node{phase: max(inFinish, on.phase), kind: "comment", object: d.Identity, deps: []*node{on},
 			sql: []string{"COMMENT ON " + commentTarget(d.Type, d.Identity) + " IS " + literal(d.Text)}})
 	}
 	return nil
@@ -81,6 +82,9 @@ var ownedSQL = `
 	UNION ALL SELECT 'pg_type'::regclass, t.oid, t.typowner FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 	WHERE t.typtype IN ('e', 'd', 'r') AND ` + userSchema + `
 	UNION ALL SELECT 'pg_collation'::regclass, o.oid, o.collowner FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace WHERE ` + userSchema + `
+	UNION ALL SELECT 'pg_operator'::regclass, o.oid, o.oprowner FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE ` + userSchema + `
+	UNION ALL SELECT 'pg_ts_dict'::regclass, o.oid, o.dictowner FROM pg_ts_dict o JOIN pg_namespace n ON n.oid = o.dictnamespace WHERE ` + userSchema + `
+	UNION ALL SELECT 'pg_ts_config'::regclass, o.oid, o.cfgowner FROM pg_ts_config o JOIN pg_namespace n ON n.oid = o.cfgnamespace WHERE ` + userSchema + `
 	UNION ALL SELECT 'pg_statistic_ext'::regclass, e.oid, e.stxowner FROM pg_statistic_ext e JOIN pg_namespace n ON n.oid = e.stxnamespace WHERE ` + userSchema
 
 // readOwners makes one step per role, the last but grants: a role that the target lacks costs one warning, not one per object.

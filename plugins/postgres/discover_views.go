@@ -70,9 +70,6 @@ type trigger struct {
 	IsRule   bool
 }
 
-// enabledAs is what ALTER TABLE says for tgenabled and ev_enabled; O, the usual one, needs no words.
-var enabledAs = map[string]string{"D": "DISABLE ", "R": "ENABLE REPLICA ", "A": "ENABLE ALWAYS "}
-
 func (c *catalog) readTriggers(ctx context.Context) error {
 	found, err := list[trigger](ctx, c.tx, `
 		SELECT t.oid, t.tgrelid, t.tgname, pg_get_triggerdef(t.oid), t.tgenabled::text, false FROM pg_trigger t
@@ -96,11 +93,9 @@ func (c *catalog) readTriggers(ctx context.Context) error {
 			n.kind, ref, word = "rule", objRef{pgRewriteClass, t.Oid}, "RULE "
 		}
 		c.add(ref, n)
-		if state := enabledAs[t.Enabled]; state != "" {
-			n.sql = append(n.sql, "ALTER TABLE "+r.sql()+" "+state+word+ident(t.Name))
-		}
+		c.stateSteps(n, t.Enabled, r.sql(), word+ident(t.Name))
 	}
-	return nil
+	return c.readTriggerClones(ctx)
 }
 
 func (c *catalog) readPolicies(ctx context.Context) error {

@@ -58,6 +58,9 @@ type schemaRun struct {
 	open   []*pgx.Conn
 	done   map[string]bool
 	user   string
+
+	reading sync.Mutex // guards theirs
+	theirs  theirs
 }
 
 func stepKey(st *connectorv1.SchemaStep) string {

@@ -11,45 +11,60 @@ import (
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
-// exists decides whether a step failed only because somebody made the same thing before. why tells a difference.
-func (r *schemaRun) exists(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep, failure error) (there bool, why string, err error) {
+// taken: the statement failed because something of that name is there.
+func taken(err error) bool {
 	var pe *pgconn.PgError
-	if !errors.As(failure, &pe) {
-		return false, "", nil
+	if !errors.As(err, &pe) {
+		return false
 	}
 	switch pe.Code {
 	case "42P07", "42710", "42P16", "42723", "42P06": // duplicate table, object, second primary key, function, schema
-	default:
-		return false, "", nil
+		return true
+	case "23505": // kinds of objects that leave it to the catalog's own index
+		return pe.SchemaName == "pg_catalog"
 	}
-	switch st.Kind {
-	case "table", "partitioned table":
-		return sameTable(ctx, conn, st)
-	case "index", "statistics":
-		return sameDefinition(ctx, conn, st.Sql[0], `
-			SELECT pg_get_indexdef(indexrelid) FROM pg_index UNION ALL SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext`)
-	case "primary key", "unique constraint", "exclusion constraint":
-		return sameDefinition(ctx, conn, st.Sql[0], `
-			SELECT 'ALTER TABLE ONLY ' || format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""'))
-			  || ' ADD CONSTRAINT ' || format('"%s" ', replace(k.conname, '"', '""')) || pg_get_constraintdef(k.oid)
-			FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace`)
-	case "foreign key", "check":
-		return sameDefinition(ctx, conn, st.Sql[0], `
-			SELECT 'ALTER TABLE ' || format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""'))
-			  || ' ADD CONSTRAINT ' || format('"%s" ', replace(k.conname, '"', '""')) || pg_get_constraintdef(k.oid)
-			FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace`)
-	case "enum":
-		return sameDefinition(ctx, conn, st.Sql[0], `
-			SELECT 'CREATE TYPE ' || format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(t.typname, '"', '""'))
-			  || ' AS ENUM (' || (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) || ')'
-			FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype = 'e'`)
-	}
-	return false, "something of that name exists already; drop it, or leave it out", nil
+	return false
 }
 
-func sameDefinition(ctx context.Context, conn *pgx.Conn, sql, catalog string) (there bool, why string, err error) {
-	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM ("+catalog+") AS d(def) WHERE def = $1)", sql).Scan(&there)
-	return there, "an object of that name with another definition exists", err
+// exists decides whether a step failed only because somebody made the same thing before. why tells a difference.
+func (r *schemaRun) exists(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep, failure error) (there bool, why string, err error) {
+	switch {
+	case !taken(failure):
+		return false, "", nil
+	case st.Kind == "table", st.Kind == "partitioned table":
+		return sameTable(ctx, conn, st)
+	}
+	have, err := r.have(ctx, conn)
+	if err != nil {
+		return false, "", err
+	}
+	switch found, differs := have.differs(st); {
+	case differs:
+		return false, "an object of that name with another definition exists", nil
+	case !found:
+		return false, "something else of that name exists; drop it or rename it", nil
+	}
+	// The object is there; what its step says beyond making it (storage, replica identity, …) is said again.
+	for _, sql := range st.Sql[1:] {
+		if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+			return false, "it exists, but not in every respect", err
+		}
+	}
+	return true, "", nil
+}
+
+// have is what the target held when a step first met something: no later step meets anything that is younger.
+func (r *schemaRun) have(ctx context.Context, conn *pgx.Conn) (theirs, error) {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if r.theirs != nil {
+		return r.theirs, nil
+	}
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+		r.theirs, err = readTheirs(ctx, tx)
+		return err
+	})
+	return r.theirs, err
 }
 
 // sameTable makes the wanted table as a temporary one and compares columns: the server itself says what the statement means.

@@ -114,9 +114,16 @@ func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1
 		}
 	case "53100":
 		code = diag.DiskFull
+	case "42704":
+		if st.Kind == "policy" { // it names a role that the target does not have
+			code = diag.NotCarried
+		}
+	}
+	if st.Phase == inCutover { // everything else is there and works without it
+		code = diag.NotCarried
 	}
 	if why != "" {
-		reason += "; " + why
+		code, reason = diag.NameTaken, reason+"; "+why
 	}
 	return problem(code, "target", st.Kind+" "+st.Object, reason)
 }

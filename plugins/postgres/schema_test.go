@@ -56,6 +56,11 @@ func TestSchema_HostileOneArrivesEqual(t *testing.T) {
 	for _, d := range differences(dumped(t, src), dumped(t, dst)) {
 		t.Error(d)
 	}
+	publications := `SELECT (to_jsonb(p) - 'oid' - 'pubowner')::text, obj_description(p.oid), (SELECT string_agg(t::text, ' ' ORDER BY t::text) FROM pg_publication_tables t WHERE t.pubname = p.pubname AND t.schemaname <> 'drover')
+		FROM pg_publication p ORDER BY pubname`
+	if a, b := dev.MustQuery(t, src, publications), dev.MustQuery(t, dst, publications); a != b || !strings.Contains(a, "everyone") {
+		t.Errorf("publications differ:\n%s\n---\n%s", a, b)
+	}
 	values := `SELECT sequencename, last_value FROM pg_sequences WHERE schemaname NOT LIKE 'pg_%' ORDER BY 1`
 	if a, b := dev.MustQuery(t, src, values), dev.MustQuery(t, dst, values); a != b {
 		t.Errorf("sequence values differ:\n%s\n---\n%s", a, b)

@@ -49,3 +49,4 @@ INSERT INTO scratch SELECT i, 'v' FROM generate_series(1, 100) i;
 INSERT INTO wide (id, n, c1, c2, c299, c300) SELECT i, i, 'a', i % 2 = 0, '2020-01-01', i FROM generate_series(1, 300) i;
 SELECT nextval('loose_one'), nextval('loose_one');
 ANALYZE;
+CREATE EVENT TRIGGER nosy ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'CREATE INDEX', 'ALTER TABLE') EXECUTE FUNCTION nosy();

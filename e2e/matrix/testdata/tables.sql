@@ -80,4 +80,6 @@ DO $$ BEGIN FOR i IN 1..300 LOOP EXECUTE format('ALTER TABLE wide ADD c%s %s', i
 CREATE SEQUENCE loose_one INCREMENT -3 START 50 MINVALUE -1000 MAXVALUE 100 CYCLE;
 CREATE FUNCTION louder() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := NEW.v || '!'; RETURN NEW; END $$;
 CREATE TRIGGER louder BEFORE INSERT OR UPDATE ON orders FOR EACH ROW WHEN (NEW.n % 2 = 0) EXECUTE FUNCTION louder();
+ALTER TABLE orders ENABLE ALWAYS TRIGGER louder; -- it must not fire again while changes are applied
+CREATE FUNCTION nosy() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'somebody works here'; END $$;
 CREATE VIEW totals AS SELECT customer, count(*), sum(n) FROM orders GROUP BY customer;

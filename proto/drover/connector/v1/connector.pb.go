@@ -88,6 +88,9 @@ const (
 	Phase_PHASE_CONSTRAINTS Phase = 4
 	// Views, materialised views, triggers, rules, policies, comments, grants, sequence values.
 	Phase_PHASE_FINISH Phase = 5
+	// What would act while changes are applied: triggers that fire always, event triggers, publications. Done at
+	// the end of a plain copy; left for the cutover, and told, when changes are followed.
+	Phase_PHASE_CUTOVER Phase = 6
 )
 
 // Enum value maps for Phase.
@@ -99,6 +102,7 @@ var (
 		3: "PHASE_INDEXES",
 		4: "PHASE_CONSTRAINTS",
 		5: "PHASE_FINISH",
+		6: "PHASE_CUTOVER",
 	}
 	Phase_value = map[string]int32{
 		"PHASE_UNSPECIFIED": 0,
@@ -107,6 +111,7 @@ var (
 		"PHASE_INDEXES":     3,
 		"PHASE_CONSTRAINTS": 4,
 		"PHASE_FINISH":      5,
+		"PHASE_CUTOVER":     6,
 	}
 )
 
@@ -521,9 +526,13 @@ type CheckRequest struct {
 	// The catalog when known (sink checks emptiness of these targets).
 	Tables []*v1.Table `protobuf:"bytes,4,rep,name=tables,proto3" json:"tables,omitempty"`
 	// The pipeline already exists: its own objects and loaded tables are no problem.
-	Resuming      bool     `protobuf:"varint,5,opt,name=resuming,proto3" json:"resuming,omitempty"`
-	Include       []string `protobuf:"bytes,6,rep,name=include,proto3" json:"include,omitempty"`
-	Exclude       []string `protobuf:"bytes,7,rep,name=exclude,proto3" json:"exclude,omitempty"`
+	Resuming bool     `protobuf:"varint,5,opt,name=resuming,proto3" json:"resuming,omitempty"`
+	Include  []string `protobuf:"bytes,6,rep,name=include,proto3" json:"include,omitempty"`
+	Exclude  []string `protobuf:"bytes,7,rep,name=exclude,proto3" json:"exclude,omitempty"`
+	// What ApplySchema is going to do, for the sink: roles, extensions, and names that are taken.
+	Steps []*SchemaStep `protobuf:"bytes,8,rep,name=steps,proto3" json:"steps,omitempty"`
+	// The source's version as Open tells it.
+	SourceVersion string `protobuf:"bytes,9,opt,name=source_version,json=sourceVersion,proto3" json:"source_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -605,6 +614,20 @@ func (x *CheckRequest) GetExclude() []string {
 		return x.Exclude
 	}
 	return nil
+}
+
+func (x *CheckRequest) GetSteps() []*SchemaStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *CheckRequest) GetSourceVersion() string {
+	if x != nil {
+		return x.SourceVersion
+	}
+	return ""
 }
 
 type CheckResponse struct {
@@ -2745,7 +2768,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x06object\x18\x03 \x01(\tR\x06object\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
 	"\x03fix\x18\x05 \x03(\tR\x03fix\x12\x12\n" +
-	"\x04side\x18\x06 \x01(\tR\x04side\"\xef\x01\n" +
+	"\x04side\x18\x06 \x01(\tR\x04side\"\xcd\x02\n" +
 	"\fCheckRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12-\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\x12\x16\n" +
@@ -2753,7 +2776,9 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x06tables\x18\x04 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x1a\n" +
 	"\bresuming\x18\x05 \x01(\bR\bresuming\x12\x18\n" +
 	"\ainclude\x18\x06 \x03(\tR\ainclude\x12\x18\n" +
-	"\aexclude\x18\a \x03(\tR\aexclude\"a\n" +
+	"\aexclude\x18\a \x03(\tR\aexclude\x125\n" +
+	"\x05steps\x18\b \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12%\n" +
+	"\x0esource_version\x18\t \x01(\tR\rsourceVersion\"a\n" +
 	"\rCheckResponse\x128\n" +
 	"\bproblems\x18\x01 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
 	"\x06checks\x18\x02 \x01(\x05R\x06checks\"\xea\x01\n" +
@@ -2903,7 +2928,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_SOURCE\x10\x01\x12\r\n" +
-	"\tROLE_SINK\x10\x02*|\n" +
+	"\tROLE_SINK\x10\x02*\x8f\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPHASE_TABLES\x10\x01\x12\x0e\n" +
@@ -2911,7 +2936,8 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"PHASE_KEYS\x10\x02\x12\x11\n" +
 	"\rPHASE_INDEXES\x10\x03\x12\x15\n" +
 	"\x11PHASE_CONSTRAINTS\x10\x04\x12\x10\n" +
-	"\fPHASE_FINISH\x10\x052\xf5\b\n" +
+	"\fPHASE_FINISH\x10\x05\x12\x11\n" +
+	"\rPHASE_CUTOVER\x10\x062\xf5\b\n" +
 	"\x10ConnectorService\x12W\n" +
 	"\bDescribe\x12$.drover.connector.v1.DescribeRequest\x1a%.drover.connector.v1.DescribeResponse\x12K\n" +
 	"\x04Open\x12 .drover.connector.v1.OpenRequest\x1a!.drover.connector.v1.OpenResponse\x12N\n" +
@@ -3003,82 +3029,83 @@ var file_drover_connector_v1_connector_proto_depIdxs = []int32{
 	38, // 2: drover.connector.v1.OpenRequest.options:type_name -> drover.connector.v1.OpenRequest.OptionsEntry
 	0,  // 3: drover.connector.v1.CheckRequest.role:type_name -> drover.connector.v1.Role
 	41, // 4: drover.connector.v1.CheckRequest.tables:type_name -> drover.row.v1.Table
-	6,  // 5: drover.connector.v1.CheckResponse.problems:type_name -> drover.connector.v1.Problem
-	1,  // 6: drover.connector.v1.SchemaStep.phase:type_name -> drover.connector.v1.Phase
-	41, // 7: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
-	9,  // 8: drover.connector.v1.DiscoverResponse.steps:type_name -> drover.connector.v1.SchemaStep
-	10, // 9: drover.connector.v1.DiscoverResponse.not_carried:type_name -> drover.connector.v1.NotCarried
-	6,  // 10: drover.connector.v1.DiscoverResponse.problems:type_name -> drover.connector.v1.Problem
-	41, // 11: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
-	0,  // 12: drover.connector.v1.ReleaseRequest.role:type_name -> drover.connector.v1.Role
-	42, // 13: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
-	41, // 14: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
-	43, // 15: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
-	41, // 16: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
-	44, // 17: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
-	42, // 18: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
-	43, // 19: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
-	41, // 20: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
-	44, // 21: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
-	41, // 22: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
-	44, // 23: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
-	39, // 24: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
-	41, // 25: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
-	43, // 26: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
-	0,  // 27: drover.connector.v1.SumRequest.role:type_name -> drover.connector.v1.Role
-	41, // 28: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
-	40, // 29: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
-	9,  // 30: drover.connector.v1.ApplySchemaRequest.steps:type_name -> drover.connector.v1.SchemaStep
-	6,  // 31: drover.connector.v1.ApplySchemaResponse.problem:type_name -> drover.connector.v1.Problem
-	45, // 32: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
-	43, // 33: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
-	41, // 34: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
-	43, // 35: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
-	45, // 36: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
-	36, // 37: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
-	37, // 38: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
-	41, // 39: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
-	2,  // 40: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
-	4,  // 41: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
-	7,  // 42: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
-	11, // 43: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
-	13, // 44: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
-	15, // 45: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
-	17, // 46: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
-	19, // 47: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
-	21, // 48: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
-	26, // 49: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
-	28, // 50: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
-	30, // 51: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
-	32, // 52: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
-	23, // 53: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
-	24, // 54: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
-	25, // 55: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
-	46, // 56: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
-	46, // 57: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
-	3,  // 58: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
-	5,  // 59: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
-	8,  // 60: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
-	12, // 61: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
-	14, // 62: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
-	16, // 63: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
-	18, // 64: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
-	20, // 65: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
-	22, // 66: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
-	27, // 67: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
-	29, // 68: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
-	31, // 69: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
-	33, // 70: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
-	46, // 71: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
-	46, // 72: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
-	46, // 73: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
-	34, // 74: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
-	35, // 75: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
-	58, // [58:76] is the sub-list for method output_type
-	40, // [40:58] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	9,  // 5: drover.connector.v1.CheckRequest.steps:type_name -> drover.connector.v1.SchemaStep
+	6,  // 6: drover.connector.v1.CheckResponse.problems:type_name -> drover.connector.v1.Problem
+	1,  // 7: drover.connector.v1.SchemaStep.phase:type_name -> drover.connector.v1.Phase
+	41, // 8: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
+	9,  // 9: drover.connector.v1.DiscoverResponse.steps:type_name -> drover.connector.v1.SchemaStep
+	10, // 10: drover.connector.v1.DiscoverResponse.not_carried:type_name -> drover.connector.v1.NotCarried
+	6,  // 11: drover.connector.v1.DiscoverResponse.problems:type_name -> drover.connector.v1.Problem
+	41, // 12: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
+	0,  // 13: drover.connector.v1.ReleaseRequest.role:type_name -> drover.connector.v1.Role
+	42, // 14: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
+	41, // 15: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
+	43, // 16: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
+	41, // 17: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
+	44, // 18: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
+	42, // 19: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
+	43, // 20: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
+	41, // 21: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
+	44, // 22: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
+	41, // 23: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
+	44, // 24: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
+	39, // 25: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
+	41, // 26: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
+	43, // 27: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
+	0,  // 28: drover.connector.v1.SumRequest.role:type_name -> drover.connector.v1.Role
+	41, // 29: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
+	40, // 30: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
+	9,  // 31: drover.connector.v1.ApplySchemaRequest.steps:type_name -> drover.connector.v1.SchemaStep
+	6,  // 32: drover.connector.v1.ApplySchemaResponse.problem:type_name -> drover.connector.v1.Problem
+	45, // 33: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
+	43, // 34: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
+	41, // 35: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
+	43, // 36: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
+	45, // 37: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
+	36, // 38: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
+	37, // 39: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
+	41, // 40: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
+	2,  // 41: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
+	4,  // 42: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
+	7,  // 43: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
+	11, // 44: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
+	13, // 45: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
+	15, // 46: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
+	17, // 47: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
+	19, // 48: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
+	21, // 49: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
+	26, // 50: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
+	28, // 51: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
+	30, // 52: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
+	32, // 53: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
+	23, // 54: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
+	24, // 55: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
+	25, // 56: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
+	46, // 57: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
+	46, // 58: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
+	3,  // 59: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
+	5,  // 60: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
+	8,  // 61: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
+	12, // 62: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
+	14, // 63: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
+	16, // 64: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
+	18, // 65: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
+	20, // 66: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
+	22, // 67: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
+	27, // 68: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
+	29, // 69: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
+	31, // 70: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
+	33, // 71: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
+	46, // 72: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
+	46, // 73: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
+	46, // 74: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
+	34, // 75: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
+	35, // 76: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
+	59, // [59:77] is the sub-list for method output_type
+	41, // [41:59] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_drover_connector_v1_connector_proto_init() }

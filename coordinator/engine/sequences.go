@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+)
+
+// sequencesEvery is how often the values of sequences, which are in no log, are carried over while changes stream.
+const sequencesEvery = 10 * time.Second
+
+// sequenceValue is the kind of the steps that set values.
+const sequenceValue = "sequence value"
+
+// sequences puts the values that sequences have by now into the catalog; tables and other steps stay as they were.
+func (p *Pipeline) sequences(ctx context.Context) error {
+	moved, err := p.movedSequences(ctx)
+	if err != nil || len(moved) == 0 {
+		return err
+	}
+	p.rememberValues(moved)
+	return p.save(ctx, store.PutCatalog(p.name, p.catalog)...)
+}
+
+// movedSequences reads the values of sequences and returns the steps of those that have others than the catalog says.
+func (p *Pipeline) movedSequences(ctx context.Context) (moved []*connectorv1.SchemaStep, err error) {
+	known := map[string]*connectorv1.SchemaStep{}
+	for _, s := range p.catalog.Steps {
+		if s.Kind == sequenceValue {
+			known[s.Object] = s
+		}
+	}
+	if !p.spec.Schema || len(known) == 0 {
+		return nil, nil
+	}
+	found, err := p.readCatalog(ctx, &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude, ValuesOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, fresh := range found.Steps {
+		if s := known[fresh.Object]; fresh.Kind == sequenceValue && s != nil && !slices.Equal(s.Sql, fresh.Sql) {
+			n := proto.Clone(s).(*connectorv1.SchemaStep)
+			n.Sql = fresh.Sql
+			moved = append(moved, n)
+		}
+	}
+	return moved, nil
+}
+
+func (p *Pipeline) rememberValues(moved []*connectorv1.SchemaStep) {
+	fresh := map[uint32][]string{}
+	for _, n := range moved {
+		fresh[n.Id] = n.Sql
+	}
+	for _, s := range p.catalog.Steps {
+		if sql := fresh[s.Id]; sql != nil {
+			s.Sql = sql
+		}
+	}
+}
+
+// carrySequences gives the target's sequences the source's values. The stream does not depend on it: what fails is noted, and tried
+// again the next time.
+func (p *Pipeline) carrySequences(ctx context.Context) error {
+	moved, err := p.movedSequences(ctx)
+	if err == nil && len(moved) > 0 {
+		_, err = p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Schema{
+			Schema: &connectorv1.ApplySchemaRequest{Pipeline: p.name, Epoch: p.state.Epoch, Steps: moved, Parallel: 1}}}), nil)
+	}
+	switch {
+	case err == nil:
+		p.rememberValues(moved)
+	case diag.Find(err) == nil:
+		return err
+	default:
+		p.note("warn", "values of sequences: "+err.Error())
+	}
+	return nil
+}

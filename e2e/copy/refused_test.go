@@ -1,0 +1,148 @@
+package copy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/e2e/harness"
+)
+
+// refused runs a command that must end with the code and name all that is wanted.
+func refused(t *testing.T, code int, args []string, want ...string) harness.Result {
+	t.Helper()
+	r := harness.Run(t, args...)
+	for _, w := range append(want, "  fix ") {
+		if r.Code != code || !strings.Contains(r.Stderr, w) {
+			t.Errorf("want exit code %d and %q: %s", code, w, r)
+		}
+	}
+	return r
+}
+
+func TestRefused_ATableThatPublishingWouldBreak(t *testing.T) {
+	source, target := dev.Database(t), dev.Database(t)
+	dev.MustExec(t, source, "CREATE TABLE keyless (a int); INSERT INTO keyless VALUES (1)")
+	refused(t, 4, []string{"copy", source, target, "--follow", "--data", t.TempDir()}, "E3006", "public.keyless", `ALTER TABLE "public"."keyless" REPLICA IDENTITY FULL`)
+	dev.MustExec(t, source, "UPDATE keyless SET a = 2") // the application's own change goes on
+	if n := dev.MustQuery(t, source, "SELECT (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())"); n != "0" {
+		t.Errorf("%s things are left at the source", n)
+	}
+}
+
+func TestRefused_AReadOnlyTarget(t *testing.T) {
+	source, target := dev.Database(t), dev.Database(t)
+	dev.MustExec(t, source, small)
+	dev.MustExec(t, target, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
+	refused(t, 4, []string{"copy", source, target, "--data", t.TempDir()}, "E5002", "default_transaction_read_only", "= off")
+	dev.MustExec(t, target, `SET transaction_read_only = off; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = off', current_database()); END $$`)
+	harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
+	harness.RequireEqual(t, source, target, harness.CompareOptions{})
+}
+
+func TestRefused_AnObjectOfThatNameWithAnotherDefinition(t *testing.T) {
+	source, target := pair(t)
+	dev.MustExec(t, target, "CREATE VIEW v AS SELECT 1 AS mine; CREATE TYPE mood AS ENUM ('glad', 'sad')")
+	r := refused(t, 4, []string{"copy", source, target, "--data", t.TempDir()}, "E4008", "view public.v")
+	if strings.Contains(r.Stderr, "mood") {
+		t.Errorf("an equal type is refused: %s", r)
+	}
+	if got := dev.MustQuery(t, target, "SELECT mine, to_regclass('parent') FROM v"); got != "1\t\\N" {
+		t.Errorf("the target was touched: %s", got)
+	}
+	dev.MustExec(t, target, "DROP VIEW v")
+	harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
+	harness.RequireEqual(t, source, target, harness.CompareOptions{})
+}
+
+func TestRefused_MissingRolesAreWarnedOfAndTheRestIsCopied(t *testing.T) {
+	src, dst := dev.Postgres(t), dev.Postgres(t)
+	source, target := src.URL("postgres"), dst.URL("postgres")
+	dev.MustExec(t, source, "CREATE ROLE ghost; CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO ghost; INSERT INTO t VALUES (1); CREATE ROLE reader; GRANT SELECT ON t TO reader; CREATE POLICY p ON t TO reader USING (true)")
+	r := harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
+	for _, want := range []string{"owner ghost", "grant reader", `CREATE ROLE "reader"`, "policy public.t.p"} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("%q is left out in silence: %s", want, r)
+		}
+	}
+	harness.RequireEqual(t, source, target, harness.CompareOptions{SkipSchema: true})
+}
+
+// The slot's log is removed while Drover is stopped: it says so and keeps what the target has.
+func TestRefused_ASlotThatIsGone(t *testing.T) {
+	s := dev.Postgres(t)
+	source := s.URL("postgres")
+	dev.MustExec(t, source, "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 100) i")
+	for name, lose := range map[string]func(){
+		"dropped": func() {
+			dev.MustExec(t, source, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+		},
+		"invalidated": func() {
+			dev.MustExec(t, source, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'", "SELECT pg_reload_conf()",
+				"CREATE TABLE bulk (b text); INSERT INTO bulk SELECT repeat(md5(i::text), 60) FROM generate_series(1, 40000) i", "SELECT pg_switch_wal()", "CHECKPOINT")
+			if state := dev.MustQuery(t, source, "SELECT wal_status FROM pg_replication_slots"); state != "lost" {
+				t.Fatalf("the slot is %s", state)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dev.MustExec(t, source, "UPDATE t SET v = 'v'")
+			dst, data := dev.Database(t), t.TempDir()
+			args := []string{"copy", source, dst, "--follow", "--name", name, "--data", data, "--tables", "public.t"}
+			p := harness.Start(t, harness.Command{Args: args})
+			awaitPhase(t, name, data, "streaming")
+			p.Signal(t, syscall.SIGINT)
+			p.Wait()
+			dev.MustExec(t, source, "UPDATE t SET v = 'later'")
+			lose()
+			refused(t, 1, args, "E3005", "slot drover_"+name, "drover delete")
+			if n := dev.MustQuery(t, dst, "SELECT count(*) FROM t WHERE v = 'v'"); n != "100" {
+				t.Errorf("%s of 100 rows are as they were", n)
+			}
+		})
+	}
+}
+
+// A table's file stands on a device that is always full; once there is room the copy goes on by itself.
+func TestRefused_ADiskThatIsFull(t *testing.T) {
+	dst := dev.Postgres(t, "restart_after_crash=on")
+	source, target := dev.Database(t), dst.URL("postgres")
+	const table = "CREATE TABLE t (id int PRIMARY KEY, v text)"
+	dev.MustExec(t, source, table, "INSERT INTO t SELECT i, repeat('v', 100) FROM generate_series(1, 2000) i")
+	dev.MustExec(t, target, table, "CHECKPOINT")
+	file := filepath.Join(dev.MustQuery(t, target, "SHOW data_directory"), dev.MustQuery(t, target, "SELECT pg_relation_filepath('t')"))
+	swap := func(f func() error) {
+		t.Helper()
+		if err := dst.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+		if err := dst.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap(func() error { return os.Symlink("/dev/full", file) })
+	p := harness.Start(t, harness.Command{Args: []string{"copy", source, target, "--no-schema", "--data", t.TempDir()}})
+	p.WaitForOutput(t, "E5004", 30*time.Second)
+	swap(func() error {
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o666)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return f.Chmod(0o666) // the server may run as another user
+	})
+	if r := p.Wait(); r.Code != 0 {
+		t.Fatalf("it did not go on: %s", r)
+	}
+	harness.RequireEqual(t, source, target, harness.CompareOptions{})
+}

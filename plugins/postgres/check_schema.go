@@ -1,0 +1,115 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+// sinkVersion warns of a target that may not know what the source's statements say.
+func (f *findings) sinkVersion(s *sinkFacts, source string) {
+	number, _, _ := strings.Cut(source, " ")
+	number, _, _ = strings.Cut(number, ".")
+	from, err := strconv.Atoi(number)
+	if err != nil {
+		return
+	}
+	to := int(s.Version) / 10000
+	f.check(to < from, diag.OlderTarget, "server", fmt.Sprintf("the source is version %d, the target %d", from, to))
+}
+
+// sinkSchema looks ahead at what the steps need and what they would meet.
+func (f *findings) sinkSchema(ctx context.Context, tx pgx.Tx, s *sinkFacts, req *connectorv1.CheckRequest) error {
+	if len(req.Steps) == 0 {
+		return nil
+	}
+	if err := f.extensions(ctx, tx, s, req.Steps); err != nil {
+		return err
+	}
+	if err := f.roles(ctx, tx, req.Steps); err != nil || req.Resuming {
+		return err
+	}
+	return f.namesTaken(ctx, tx, req.Steps)
+}
+
+// extensions looks whether each extension is there or can be made.
+func (f *findings) extensions(ctx context.Context, tx pgx.Tx, s *sinkFacts, steps []*connectorv1.SchemaStep) error {
+	var wanted []string
+	for _, st := range steps {
+		if st.Kind == "extension" {
+			wanted = append(wanted, st.Object)
+		}
+	}
+	found, err := list[struct {
+		Name             string
+		Known, There, OK bool
+	}](ctx, tx, `
+		SELECT w.name, EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = w.name), EXISTS (SELECT FROM pg_extension e WHERE e.extname = w.name),
+		       EXISTS (SELECT FROM pg_available_extension_versions v WHERE v.name = w.name AND (v.trusted OR NOT v.superuser))
+		FROM unnest($1::text[]) w(name) ORDER BY 1`, wanted)
+	if err != nil {
+		return err
+	}
+	for _, e := range found {
+		f.check(!e.There && !e.Known, diag.MissingObject, "extension "+e.Name, "the source uses it and the target's server does not have it",
+			"Install the package of extension "+e.Name+" on the target's server.")
+		f.check(!e.There && e.Known && !e.OK && !s.SuperUser, diag.TargetRights, "extension "+e.Name, "only a superuser may make it",
+			"CREATE EXTENSION "+ident(e.Name)+";  -- as a superuser, in database "+s.Database)
+	}
+	return nil
+}
+
+// roles tells whose objects and rights cannot be carried because the role does not exist.
+func (f *findings) roles(ctx context.Context, tx pgx.Tx, steps []*connectorv1.SchemaStep) error {
+	uses := map[string][]string{}
+	for _, st := range steps {
+		switch {
+		case st.Kind == "owner":
+			uses[st.Object] = append(uses[st.Object], fmt.Sprintf("it owns %d objects", len(st.Sql)))
+		case st.Kind == "grant" && st.Object != "PUBLIC":
+			uses[st.Object] = append(uses[st.Object], fmt.Sprintf("%d grants name it", len(st.Sql)))
+		}
+	}
+	there, err := list[struct{ Name string }](ctx, tx, "SELECT rolname FROM pg_roles")
+	if err != nil {
+		return err
+	}
+	f.Checks += int32(len(uses))
+	for _, r := range there {
+		delete(uses, r.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(uses)) {
+		f.Problems = append(f.Problems, problem(diag.NotCarried, f.side, "role "+name,
+			strings.Join(uses[name], ", ")+" at the source, and it does not exist here", "CREATE ROLE "+ident(name)+";  -- before the copy"))
+	}
+	return nil
+}
+
+// namesTaken finds objects that are there in another form than the steps would make them. Equal ones are accepted.
+func (f *findings) namesTaken(ctx context.Context, tx pgx.Tx, steps []*connectorv1.SchemaStep) error {
+	var some bool
+	if err := tx.QueryRow(ctx, anythingSQL).Scan(&some); err != nil || !some {
+		return err
+	}
+	have, err := readTheirs(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, st := range steps {
+		if !compared[st.Kind] {
+			continue
+		}
+		if there, differs := have.differs(st); there {
+			f.check(differs, diag.NameTaken, st.Kind+" "+st.Object, "its definition is not that of the source")
+		}
+	}
+	return nil
+}

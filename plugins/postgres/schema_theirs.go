@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+// theirs is what a database holds, as the statements that would make it: by kind and object, as steps name them.
+type theirs map[string][]string
+
+func stepName(st *connectorv1.SchemaStep) string { return st.Kind + "\x00" + st.Object }
+
+// readTheirs reads a database the way Discover reads a source: equal objects give equal statements.
+func readTheirs(ctx context.Context, tx pgx.Tx) (theirs, error) {
+	if _, err := tx.Exec(ctx, "SET LOCAL search_path = pg_catalog"); err != nil { // so that names are printed whole
+		return nil, err
+	}
+	c, err := readCatalog(ctx, tx, &connectorv1.DiscoverRequest{})
+	if err != nil {
+		return nil, err
+	}
+	out := theirs{}
+	for _, st := range c.steps() {
+		out[stepName(st)] = st.Sql
+	}
+	return out, nil
+}
+
+// anything tells cheaply whether somebody has made something in a database; schemas alone do not count.
+const anythingSQL = `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ` + userSchema + `)
+	OR EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE ` + userSchema + `)
+	OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE ` + userSchema + `)`
+
+// compared are kinds of steps whose object must not be there in another form. Tables are judged by their columns and rows
+// instead; what is left out may be done twice.
+var compared = map[string]bool{
+	"sequence": true, "enum": true, "domain": true, "range type": true, "composite type": true, "collation": true, "function": true,
+	"procedure": true, "aggregate": true, "operator": true, "cast": true, "text search dictionary": true, "text search configuration": true,
+	"index": true, "primary key": true, "unique constraint": true, "exclusion constraint": true, "foreign key": true, "check": true,
+	"statistics": true, "view": true, "materialised view": true, "trigger": true, "rule": true, "policy": true, "event trigger": true, "publication": true,
+}
+
+// differs reports whether the object of a step exists, and not as the step would make it.
+func (t theirs) differs(st *connectorv1.SchemaStep) (there, differs bool) {
+	sql, there := t[stepName(st)]
+	return there, there && sql[0] != st.Sql[0]
+}
