@@ -72,6 +72,15 @@ func lookAtSlot(ctx context.Context, conn *pgx.Conn, name string) (slotState, er
 	return s, nil
 }
 
+// made refuses a slot that a session, maybe of a killed connector, is still making: it has no position yet, and the
+// server removes it when that session ends first.
+func (s slotState) made(name string) error {
+	if s.found && s.confirmed > 0 {
+		return nil
+	}
+	return diag.SlotBusy.New("source › slot "+name, nil, "another session is still making it")
+}
+
 // Prepare makes the publication and then the slot, in this order: pgoutput looks the publication up as it was
 // at the time of each change.
 func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (*connectorv1.PrepareResponse, error) {
@@ -102,6 +111,9 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 		return nil, diag.SlotLost.New("source › slot "+name, nil, "the server has removed log that the slot needs")
 	}
 	if state.found {
+		if err := state.made(name); err != nil {
+			return nil, err
+		}
 		return prepared(state.confirmed, true), nil
 	}
 	if err := fault.Point("slot.before-create"); err != nil {
@@ -147,6 +159,9 @@ func (s *Source) createSlot(ctx context.Context, conn *pgx.Conn, name string) (u
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) && pe.Code == "42710" { // another session was faster: its slot is as good
 		state, err := lookAtSlot(ctx, conn, name)
+		if err == nil {
+			err = state.made(name)
+		}
 		return state.confirmed, err
 	}
 	if err != nil {
