@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -86,7 +87,7 @@ func (p *Pipeline) enter(ctx context.Context, phase controlv1.Phase) error {
 	}
 	p.state.Phase = phase
 	p.state.Phases = append(p.state.Phases, store.PhaseTime{Phase: phase, Start: now})
-	p.note("info", "phase "+phase.String())
+	p.note("info", "phase "+strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(phase.String(), "PHASE_"), "_", "-")))
 	defer p.publish()
 	return p.save(ctx)
 }

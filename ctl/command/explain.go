@@ -79,7 +79,7 @@ func distance(a, b string) int {
 }
 
 func (e *env) versionCmd() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+	return &cobra.Command{Use: "version", Short: "Print the version", Example: "  drover version -o json", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
 		goVersion := ""
 		if b, ok := debug.ReadBuildInfo(); ok {
 			goVersion = b.GoVersion

@@ -151,9 +151,9 @@ func (e *env) chunksCmd() *cobra.Command {
 				cells := [][]string{}
 				for _, k := range r.Chunks {
 					cells = append(cells, []string{fmt.Sprintf("%d/%d", k.Id>>32, uint32(k.Id)), k.Table, k.State, k.Agent, fmt.Sprint(k.Epoch),
-						fmt.Sprint(k.Attempts), view.Count64(k.Rows)})
+						fmt.Sprint(k.Attempts), view.Count64(k.Rows), k.Floor})
 				}
-				return e.print(r.Chunks, []string{"CHUNK", "TABLE", "STATE", "AGENT", "EPOCH", "ATTEMPTS", "ROWS"}, cells)
+				return e.print(r.Chunks, []string{"CHUNK", "TABLE", "STATE", "AGENT", "EPOCH", "ATTEMPTS", "ROWS", "FLOOR"}, cells)
 			})
 		}}
 }

@@ -44,6 +44,9 @@ func Bar(done, total int64, width int) string {
 func Line(s Status, now time.Time) string {
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "%s pipeline=%s phase=%s health=%s", now.UTC().Format(time.RFC3339), s.Pipeline, s.Phase, s.Health)
+	if s.Desired != "" && s.Desired != "running" {
+		fmt.Fprintf(b, " desired=%s", s.Desired)
+	}
 	fmt.Fprintf(b, " tables=%d/%d rows=%d bytes=%d chunks=%d/%d steps=%d/%d", s.Tables.Done, s.Tables.Total, s.Load.Rows,
 		s.Load.Bytes, s.Load.Chunks, s.Load.ChunksTotal, s.Steps.Done, s.Steps.Total)
 	if s.Phase == "load" {
