@@ -26,7 +26,7 @@ const leftSQL = `
 	WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = o.class AND x.objid = o.oid AND x.deptype = 'e')
 	UNION ALL SELECT 'comment', 'database', 'it belongs to the database itself', 'COMMENT ON DATABASE at the target'
 	FROM pg_shdescription d JOIN pg_database b ON b.oid = d.objoid WHERE d.classoid = 'pg_database'::regclass AND b.datname = current_database()
-	UNION ALL SELECT 'grant', 'database', 'it belongs to the database itself', 'GRANT … ON DATABASE at the target'
+	UNION ALL SELECT 'grant', 'database', 'it belongs to the database itself', 'GRANT the rights ON DATABASE at the target'
 	FROM pg_database b WHERE b.datname = current_database() AND b.datacl IS NOT NULL AND NOT (b.datacl @> acldefault('d', b.datdba) AND b.datacl <@ acldefault('d', b.datdba))
 	UNION ALL SELECT 'security label', i.identity, 'label providers belong to the server', 'SECURITY LABEL at the target by hand'
 	FROM pg_seclabel l, pg_identify_object(l.classoid, l.objoid, l.objsubid) i
