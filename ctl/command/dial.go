@@ -65,27 +65,43 @@ func (e *env) addresses(pipeline string) []string {
 	return out
 }
 
-func (e *env) dialAddress(ctx context.Context, address string) (controlv1.ControlServiceClient, func(), error) {
+// cutTries is how often a connection that is cut off without a word is made again.
+const cutTries = 5
+
+func (e *env) dialAddress(ctx context.Context, address string) (client controlv1.ControlServiceClient, done func(), err error) {
+	for range cutTries {
+		var conn *grpc.ClientConn
+		if conn, err = e.probe(ctx, address); err == nil {
+			return controlv1.NewControlServiceClient(conn), func() { conn.Close() }, nil
+		}
+		if !link.Cut(err) {
+			break
+		}
+	}
+	if err = link.Call(ctx, err, address, diag.NoCoord); diag.Find(err) == nil {
+		err = diag.NoCoord.New(address, err, "it does not answer")
+	}
+	return nil, nil, err
+}
+
+// probe connects and hears whether a coordinator answers.
+func (e *env) probe(ctx context.Context, address string) (*grpc.ClientConn, error) {
 	creds, err := up.Credentials(address, e.tlsFiles())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", address, err)
+		return nil, fmt.Errorf("%s: %w", address, err)
 	}
-	c := controlv1.NewControlServiceClient(conn)
-	probe, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	if _, err := c.List(probe, &controlv1.ListRequest{}); err != nil {
+	if _, err := controlv1.NewControlServiceClient(conn).List(ctx, &controlv1.ListRequest{}); err != nil {
 		conn.Close()
-		if err = link.Call(ctx, err, address, diag.NoCoord); diag.Find(err) == nil {
-			err = diag.NoCoord.New(address, err, "it does not answer")
-		}
-		return nil, nil, err
+		return nil, err
 	}
-	return c, func() { conn.Close() }, nil
+	return conn, nil
 }
 
 func (e *env) tlsFiles() up.TLSFiles { return up.TLSFiles{Cert: e.tlsCert, Key: e.tlsKey, CA: e.tlsCA} }

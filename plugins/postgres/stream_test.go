@@ -267,6 +267,7 @@ func TestStreamLargeTransactionInPieces(t *testing.T) {
 	r.run(r.start)
 	dev.MustExec(t, r.url, `INSERT INTO item SELECT g, 'some note of a row ' || g, repeat('z', 100) FROM generate_series(1, 200000) g`)
 	r.await("all rows", func() bool { return r.rows == 200000 && r.rounds == 1 })
+	_ = r.stop()
 	if r.pieces < 3 {
 		t.Errorf("%d pieces", r.pieces)
 	}
@@ -276,7 +277,6 @@ func TestStreamLargeTransactionInPieces(t *testing.T) {
 	if r.biggest > pieceBytes*3/2 {
 		t.Errorf("a frame of %d bytes", r.biggest)
 	}
-	_ = r.stop()
 }
 
 func TestOnlyAcksMoveTheSlot(t *testing.T) {

@@ -67,10 +67,14 @@ func (w *chunkWriter) abort(cause error) error {
 	if w.in != nil {
 		cause = copyError(w.table, w.in.abort(cause))
 	}
-	for _, s := range w.sent {
-		if _, err := s.in.result(); err != nil {
-			return copyError(s.table, err)
+	var first error
+	for _, s := range w.sent { // all of them: the session may not be closed while somebody listens to it
+		if _, err := s.in.result(); err != nil && first == nil {
+			first = copyError(s.table, err)
 		}
+	}
+	if first != nil {
+		return first
 	}
 	return cause
 }
