@@ -7,7 +7,6 @@ import (
 
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
-	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -92,67 +91,4 @@ func (p *Pipeline) release(ctx context.Context) ([]string, error) {
 		removed = append(removed, r.GetRelease().GetRemoved()...)
 	}
 	return removed, nil
-}
-
-// Doctor opens and checks both sides. Nothing is created.
-func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*controlv1.DoctorResponse, error) {
-	out := &controlv1.DoctorResponse{}
-	mode := controlv1.Mode_MODE_FULL_LOAD
-	if r.Follow {
-		mode = controlv1.Mode_MODE_FULL_LOAD_AND_CDC
-	}
-	spec := &controlv1.Spec{Name: "doctor", Mode: mode, Source: r.Source, Target: r.Target, Include: r.Include, Exclude: r.Exclude}
-	p := newPipeline(spec, store.State{}, e.store, e.Fleet) // never started: this goroutine is its actor
-	p.run = attempt{tasks: map[uint64]bool{}}
-	limited, done := context.WithTimeout(ctx, 15*time.Second)
-	defer done()
-	if err := p.agents(limited); err != nil {
-		return nil, diag.NoAgent.New("doctor", nil, "no agent can reach both sides")
-	}
-	discovered := &connectorv1.DiscoverResponse{}
-	problem := func(side string, err error) {
-		f := wire.Failure(err)
-		out.Problems = append(out.Problems, &connectorv1.Problem{Code: f.Code, Object: f.Where, Reason: f.Why, Fix: f.Fix, Side: side})
-	}
-	version := ""
-	open := func(agent string, t *fleetv1.Task, side string) (string, bool) {
-		out.Checks++
-		t.Work = &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}
-		res, err := p.call(ctx, agent, t, nil)
-		if err != nil {
-			problem(side, err)
-			return "", false
-		}
-		if side == "source" {
-			version = res.GetOpen().GetOpen().GetServerVersion()
-		}
-		return res.GetOpen().GetOpen().GetDisplay(), true
-	}
-	check := func(agent string, t *fleetv1.Task, side string, role connectorv1.Role) {
-		t.Work = &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{Pipeline: "doctor", Role: role, Follow: r.Follow,
-			Tables: discovered.Tables, Steps: discovered.Steps, SourceVersion: version, Include: r.Include, Exclude: r.Exclude}}
-		res, err := p.call(ctx, agent, t, nil)
-		if err != nil {
-			problem(side, err)
-			return
-		}
-		out.Checks += res.GetCheck().GetChecks()
-		out.Problems = append(out.Problems, res.GetCheck().GetProblems()...)
-	}
-	var ok bool
-	if out.Source, ok = open(p.run.reader, p.onSource(&fleetv1.Task{}), "source"); ok {
-		check(p.run.reader, p.onSource(&fleetv1.Task{}), "source", connectorv1.Role_ROLE_SOURCE)
-		res, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Discover{
-			Discover: &connectorv1.DiscoverRequest{Include: r.Include, Exclude: r.Exclude}}}), nil)
-		if err != nil {
-			problem("source", err)
-		} else {
-			discovered = res.GetDiscover()
-			out.Problems = append(out.Problems, discovered.Problems...)
-		}
-	}
-	if out.Target, ok = open(p.run.writer, p.onSink(&fleetv1.Task{}), "target"); ok {
-		check(p.run.writer, p.onSink(&fleetv1.Task{}), "target", connectorv1.Role_ROLE_SINK)
-	}
-	return out, nil
 }
