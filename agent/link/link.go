@@ -29,7 +29,7 @@ func Local(address string) bool {
 // and folder guard it.
 func Credentials(address string, c *tls.Config) (credentials.TransportCredentials, error) {
 	if c != nil && !strings.HasPrefix(address, "unix:") {
-		return credentials.NewTLS(c), nil
+		return verdict{credentials.NewTLS(c)}, nil
 	}
 	if !Local(address) {
 		return nil, diag.TLSRequired.New(address, nil, "no certificate was given")

@@ -38,22 +38,6 @@ var refusals = []struct{ text, why, fix string }{
 	{"authentication handshake failed", "the TLS handshake failed", "Both ends must speak TLS 1.3 with certificates of one CA."},
 }
 
-// Cut reports whether a connection broke off with no reason given. A TLS 1.3 client is through with its handshake before the
-// other end has looked at its certificate (RFC 8446, section 2): a refusal that comes while it writes is lost with the
-// connection, and another attempt may hear it.
-func Cut(err error) bool {
-	st, ok := status.FromError(err)
-	if !ok || st.Code() != codes.Unavailable {
-		return false
-	}
-	for _, text := range []string{"broken pipe", "connection reset", "EOF"} {
-		if strings.Contains(st.Message(), text) {
-			return true
-		}
-	}
-	return false
-}
-
 // Call is wire.Call, but a connection that TLS refused is named as such, with its cause and what to do.
 func Call(ctx context.Context, err error, where string, gone diag.Code) error {
 	st, ok := status.FromError(err)

@@ -65,18 +65,10 @@ func (e *env) addresses(pipeline string) []string {
 	return out
 }
 
-// cutTries is how often a connection that is cut off without a word is made again.
-const cutTries = 5
-
-func (e *env) dialAddress(ctx context.Context, address string) (client controlv1.ControlServiceClient, done func(), err error) {
-	for range cutTries {
-		var conn *grpc.ClientConn
-		if conn, err = e.probe(ctx, address); err == nil {
-			return controlv1.NewControlServiceClient(conn), func() { conn.Close() }, nil
-		}
-		if !link.Cut(err) {
-			break
-		}
+func (e *env) dialAddress(ctx context.Context, address string) (controlv1.ControlServiceClient, func(), error) {
+	conn, err := e.probe(ctx, address)
+	if err == nil {
+		return controlv1.NewControlServiceClient(conn), func() { conn.Close() }, nil
 	}
 	if err = link.Call(ctx, err, address, diag.NoCoord); diag.Find(err) == nil {
 		err = diag.NoCoord.New(address, err, "it does not answer")
