@@ -18,7 +18,7 @@ import (
 // transact sends all statements and their marks as one string: one round trip, one transaction.
 func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*connectorv1.SchemaStep) error {
 	var b strings.Builder
-	b.WriteString("BEGIN;\n")
+	b.WriteString("BEGIN; SET LOCAL lock_timeout = '" + stepLockWait + "';\n")
 	for _, st := range steps {
 		for _, sql := range st.Sql {
 			b.WriteString(sql)
@@ -46,21 +46,28 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 	return err
 }
 
-// clashes is how often a step is tried again when it meets another session in the catalog.
-const clashes = 20
+const (
+	// clashFor bounds how long a step is tried again when it meets other sessions, clashPause how soon.
+	clashFor   = 5 * time.Minute
+	clashFirst = 20 * time.Millisecond
+	clashMost  = 500 * time.Millisecond
+	// stepLockWait is below the server's deadlock_timeout of 1 s: a step that waits for the stream, while the stream waits
+	// for what the step holds, gives way. Else the server would end one of the two, and an ended round costs an attempt.
+	stepLockWait = "500ms"
+)
 
 // single runs one step and reports how it went; only a lost connection is an error of the call.
 func (r *schemaRun) single(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep) error {
 	start := time.Now()
 	var err error
-	for range clashes {
-		if err = r.transact(ctx, conn, []*connectorv1.SchemaStep{st}); !clashed(err) {
+	for pause := clashFirst; ; pause = min(2*pause, clashMost) {
+		if err = r.transact(ctx, conn, []*connectorv1.SchemaStep{st}); !clashed(err) || time.Since(start) > clashFor {
 			break
 		}
 		select {
 		case <-ctx.Done():
 			return mapError(ctx.Err(), "target")
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 	resp := &connectorv1.ApplySchemaResponse{Step: st.Id, Seconds: time.Since(start).Seconds()}
@@ -92,13 +99,13 @@ func (r *schemaRun) single(ctx context.Context, conn *pgx.Conn, st *connectorv1.
 	return r.tell(resp)
 }
 
-// clashed: two sessions changed the same catalog row, or waited for each other.
+// clashed: two sessions changed the same catalog row, or one waited for the other.
 func clashed(err error) bool {
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) {
 		return false
 	}
-	return pe.Code == "40P01" || pe.Code == "40001" || pe.Code == "XX000" && strings.Contains(pe.Message, "concurrently")
+	return pe.Code == "40P01" || pe.Code == "40001" || pe.Code == "55P03" || pe.Code == "XX000" && strings.Contains(pe.Message, "concurrently")
 }
 
 func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1.Problem {
@@ -114,6 +121,8 @@ func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1
 		}
 	case "53100":
 		code = diag.DiskFull
+	case "55P03":
+		code = diag.LockWait
 	case "42704":
 		if st.Kind == "policy" { // it names a role that the target does not have
 			code = diag.NotCarried
