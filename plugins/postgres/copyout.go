@@ -45,6 +45,7 @@ func (p *payloads) Put(b *[]byte) {
 // Payloads hold whole rows, except that a row larger than a payload is cut.
 type copyOut struct {
 	binary bool
+	blanks *blanks // nil: rows are taken as they are
 	// emit takes a payload over; nil: rows are only counted and summed.
 	emit func(mem.Buffer) error
 	// decode, if set, gets every whole row instead of the payloads, and makes the payloads itself with send.
@@ -73,13 +74,20 @@ func (o *copyOut) row(b []byte) error {
 			return err
 		}
 	}
+	whole := b
+	if o.blanks != nil {
+		var err error
+		if b, err = o.blanks.trim(b); err != nil {
+			return err
+		}
+	}
 	o.rows++
 	o.sum.add(xxh3.Hash128(b))
 	switch {
 	case o.emit == nil:
 		return nil
 	case o.decode != nil:
-		return o.decode(b)
+		return o.decode(whole)
 	}
 	return o.put(b)
 }

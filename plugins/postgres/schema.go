@@ -20,8 +20,9 @@ const (
 	// schemaGroup is how many steps share a transaction and a round trip: far fewer locks than any server allows,
 	// far fewer commits than steps.
 	schemaGroup = 128
-	// schemaMemory is what an index build may sort in; the server's default of 64 MB spills early.
-	schemaMemory = "256MB"
+	// schemaMemory is what an index build may sort in. More is slower: runs are then sorted outside the processor's cache, and
+	// one merge is enough either way (10M int keys, three processes: 2.05 s with 64 or 96 MB, 2.3 s with 256 MB, 3 s with 16 MB).
+	schemaMemory = "96MB"
 	// schemaSettings: names in steps are qualified, bodies of functions are checked by whoever calls them, and
 	// the sink's pause limit must not end a session that waits for its next step.
 	schemaSettings = "SET search_path = pg_catalog; SET check_function_bodies = off; SET maintenance_work_mem = '" + schemaMemory + "'; " +

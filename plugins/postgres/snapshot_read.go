@@ -117,7 +117,7 @@ type chunkReader struct {
 func (r *chunkReader) begin(n int) (*copyOut, error) {
 	c := r.chunks[n]
 	t := r.tables[c.Table]
-	out := &copyOut{binary: !textLane(t), pool: r.pool, emit: func(b mem.Buffer) error {
+	out := &copyOut{binary: !textLane(t), blanks: blanksOf(t), pool: r.pool, emit: func(b mem.Buffer) error {
 		h := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkData{ChunkData: &rowv1.ChunkData{Chunk: c.Id}}}
 		return r.emit(&sdk.Frame{Header: h, Payload: mem.BufferSlice{b}})
 	}}

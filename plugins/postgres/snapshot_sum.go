@@ -82,7 +82,7 @@ func sumTables(ctx context.Context, stream *copyStream, tables []*rowv1.Table, c
 	var sums []*connectorv1.SumResponse_One
 	var out *copyOut
 	err := stream.run(ctx, sql.String(), func(n int) (*copyOut, error) {
-		out = &copyOut{binary: !textLane(tables[n])}
+		out = &copyOut{binary: !textLane(tables[n]), blanks: blanksOf(tables[n])}
 		return out, nil
 	}, func(n int) error {
 		sums = append(sums, &connectorv1.SumResponse_One{Table: tables[n].Index, Rows: out.rows, RowSum: out.sum.bytes()})

@@ -47,8 +47,8 @@ type streamer struct {
 	// xid is the newest known full transaction id: the stream has only its lower half.
 	xid uint64
 
-	// behind: what arrives was committed a while ago.
-	behind bool
+	// behind: what arrives was committed a while ago; far: long ago.
+	behind, far bool
 	// slept: the server has nothing more to send.
 	slept   bool
 	inTxn   bool
@@ -207,7 +207,7 @@ func (st *streamer) read(ctx context.Context) error {
 		if err := st.due(); err != nil {
 			return err
 		}
-		n, err := st.conn.fill(st.patience(), st.behind, st.mayFlush)
+		n, err := st.conn.fill(st.patience(), st.pace(), st.mayFlush)
 		if err != nil {
 			return mapError(err, st.where)
 		}
@@ -251,7 +251,10 @@ func (st *streamer) copyData(body []byte) error {
 		if err := st.change(w); err != nil {
 			return err
 		}
-		st.behind, st.slept = st.inTxn && clock-st.micros > behindMicros || !st.inTxn && st.behind, false
+		st.slept = false
+		if st.inTxn {
+			st.lags(clock - st.micros)
+		}
 		return nil
 	case 'k':
 		end, clock, ask := w.u64(), w.u64(), w.u8()
@@ -264,7 +267,7 @@ func (st *streamer) copyData(body []byte) error {
 		if st.inTxn {
 			return nil
 		}
-		st.behind, st.slept = false, true // the server sends one before it sleeps: there is no more to decode
+		st.behind, st.far, st.slept = false, false, true // the server sends one before it sleeps: there is no more to decode
 		if end > st.seen {
 			st.seen, st.seenAt = end, int64(clock)+pgEpochMicros
 		}

@@ -31,11 +31,12 @@ const (
 
 // walConn reads a replication session without a parser in between and without allocating per message.
 type walConn struct {
-	nc     net.Conn
-	raw    syscall.RawConn
-	buf    []byte
-	r, w   int
-	gather bool
+	nc   net.Conn
+	raw  syscall.RawConn
+	buf  []byte
+	r, w int
+	low  int // the socket's receive mark
+	dam  dam
 
 	mu  sync.Mutex // serialises writes
 	out [39]byte
@@ -46,7 +47,7 @@ func newWalConn(pc *pgconn.PgConn) (*walConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &walConn{nc: h.Conn, buf: make([]byte, walBuffer)}
+	c := &walConn{nc: h.Conn, buf: make([]byte, walBuffer), low: 1}
 	inner := h.Conn
 	if t, ok := inner.(*tls.Conn); ok {
 		inner = t.NetConn()
@@ -54,6 +55,7 @@ func newWalConn(pc *pgconn.PgConn) (*walConn, error) {
 	if s, ok := inner.(syscall.Conn); ok {
 		c.raw, _ = s.SyscallConn() // without it we only read in smaller pieces
 	}
+	c.dam = newDam(h.Conn, c.raw)
 	return c, nil
 }
 
@@ -72,7 +74,7 @@ func (c *walConn) start(sql string, wait time.Duration) error {
 		case err != nil:
 			return err
 		case !ok:
-			if _, err := c.fill(50*time.Millisecond, false, nil); err != nil {
+			if _, err := c.fill(50*time.Millisecond, upToDate, nil); err != nil {
 				return err
 			}
 			if time.Now().After(end) {
@@ -112,16 +114,35 @@ func (c *walConn) next() (typ byte, body []byte, ok bool, err error) {
 	return have[0], have[5 : n+1], true, nil
 }
 
-// fill waits up to wait for more bytes; 0 and no error: none came. behind: there is much to come, so that
-// gathering it is worth a moment. over ends the wait for what can only be seen after interrupt.
-func (c *walConn) fill(wait time.Duration, behind bool, over func() bool) (int, error) {
+// pace tells how far the stream is behind, which decides how it is read.
+type pace uint8
+
+const (
+	upToDate  pace = iota // every byte as it comes
+	behind                // gathering what comes is worth a moment
+	farBehind             // the server is to gather, too
+)
+
+// fill waits up to wait for more bytes; 0 and no error: none came. over ends the wait for what can only be seen after
+// interrupt.
+func (c *walConn) fill(wait time.Duration, p pace, over func() bool) (int, error) {
 	c.room()
-	c.setGather(behind)
-	if c.gather {
+	if c.dam.set(p == farBehind); c.dam.up {
+		c.setMark(damFull)
+		if err := c.dam.fill(); err != nil {
+			return 0, err
+		}
+	} else if p == upToDate {
+		c.setMark(1)
+	} else {
+		c.setMark(lowWater)
+	}
+	gathers := c.low > 1
+	if gathers {
 		wait = min(wait, gatherWait)
 	}
 	n, err := c.readFor(wait, over)
-	if n == 0 && err == nil && c.gather {
+	if n == 0 && err == nil && gathers {
 		// The mark hides what is below it from the poller, not from a read that starts now.
 		n, err = c.readFor(time.Millisecond/4, nil)
 	}
@@ -172,20 +193,15 @@ func (c *walConn) room() {
 	}
 }
 
-func (c *walConn) setGather(on bool) {
-	if on == c.gather || c.raw == nil {
+func (c *walConn) setMark(low int) {
+	if low == c.low || c.raw == nil {
 		return
 	}
-	mark := 1
-	if on {
-		mark = lowWater
-	}
+	c.low = low
 	// A refusal costs wake-ups, not correctness.
-	if err := setReceiveMark(c.raw, mark); err != nil {
-		c.raw, c.gather = nil, false
-		return
+	if err := setReceiveMark(c.raw, low); err != nil {
+		c.raw, c.low = nil, 1
 	}
-	c.gather = on
 }
 
 func (c *walConn) write(b []byte) error {

@@ -6,6 +6,22 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
+// lags takes how long before the server sent it a change was committed.
+func (st *streamer) lags(micros int64) {
+	st.behind = micros > behindMicros
+	st.far = micros > farMicros || st.far && micros > nearMicros
+}
+
+func (st *streamer) pace() pace {
+	switch {
+	case st.far:
+		return farBehind
+	case st.behind:
+		return behind
+	}
+	return upToDate
+}
+
 // patience is how long the next read may take.
 func (st *streamer) patience() time.Duration {
 	switch {

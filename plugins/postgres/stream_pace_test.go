@@ -73,7 +73,7 @@ func TestWalConn_AnAckEndsTheWait(t *testing.T) {
 	defer here.Close()
 	c := &walConn{nc: here, buf: make([]byte, walBuffer)}
 	began := time.Now()
-	if n, err := c.fill(time.Minute, false, func() bool { return true }); n != 0 || err != nil {
+	if n, err := c.fill(time.Minute, upToDate, func() bool { return true }); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
 	waiting := make(chan struct{})
@@ -81,7 +81,7 @@ func TestWalConn_AnAckEndsTheWait(t *testing.T) {
 		<-waiting
 		c.interrupt()
 	}()
-	n, err := c.fill(time.Minute, false, func() bool { close(waiting); return false })
+	n, err := c.fill(time.Minute, upToDate, func() bool { close(waiting); return false })
 	if n != 0 || err != nil || time.Since(began) > 30*time.Second {
 		t.Fatal(n, err, time.Since(began))
 	}
