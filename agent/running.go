@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -126,8 +127,8 @@ func (a *Agent) guarded(ctx context.Context, r *running) (result *fleetv1.Result
 	defer span.End()
 	result, err := a.execute(ctx, r)
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && diag.Find(err) == nil && diag.Find(cause) != nil {
-			err = cause // the reason of the cancellation says more than "cancelled"
+		if cause := context.Cause(ctx); cause != nil && diag.Find(cause) != nil && (diag.Find(err) == nil || errors.Is(err, context.Canceled)) {
+			err = cause // the reason of the cancellation says more than what it broke
 		}
 		a.meter.failed(ctx, r.task, err)
 		result = &fleetv1.Result{Failure: wire.Failure(err)} // without secrets, as an error itself may not be

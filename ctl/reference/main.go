@@ -135,7 +135,7 @@ func environment(b *strings.Builder) {
 	for _, v := range command.Variables() {
 		fmt.Fprintf(b, "| `%s` | %s |\n", strings.ReplaceAll(v.Name, ", ", "`, `"), cell(v.Text))
 	}
-	b.WriteString("\n## Fault points\n\nFor tests only. `DROVER_FAULT=POINT=ACTION[@N]`; actions: `kill`, `pause`, `error`, `sleep:DURATION`; with `@N` only the Nth pass fires.\n\n")
+	b.WriteString("\n## Fault points\n\nFor tests only. `DROVER_FAULT=POINT=ACTION[@N]`; actions: `kill`, `pause`, `error`, `sleep:DURATION`; with `@N` only the Nth pass fires, with `@N+` all from there on.\n\n")
 	for _, n := range fault.Names() {
 		fmt.Fprintf(b, "- `%s`\n", n)
 	}

@@ -9,7 +9,8 @@
 //	DROVER_FAULT="apply.before-commit=kill@3,stream.after-ack=sleep:1s"
 //
 // Actions: kill (SIGKILL to ourselves), pause (SIGSTOP, until SIGCONT), error (the point returns ErrInjected),
-// sleep:DURATION. With @N only the Nth pass of this process fires, without it every one. Agents hand both variables on
+// sleep:DURATION. With @N only the Nth pass of this process fires, with @N+ that one and all after it, without either every
+// one. Agents hand both variables on
 // to their connectors, so a point fires in whichever process passes it. With DROVER_FAULT_ONCE=DIR a point that fires
 // leaves a file of its name in DIR, and passes wherever that file is seen: the process that takes over lives.
 // The names of all points are in names.go, written by `make generate`; arming an unknown one stops the process.
@@ -52,7 +53,8 @@ const (
 type armed struct {
 	action action
 	delay  time.Duration
-	only   int64 // the pass that fires; 0 for all
+	from   int64 // the first pass that fires; 0 for all
+	onward bool  // and all after it
 	passes atomic.Int64
 }
 
@@ -82,7 +84,7 @@ func pass(t map[string]*armed, name string) error {
 		return nil
 	}
 	n := a.passes.Add(1)
-	if a.only != 0 && n != a.only {
+	if n < a.from || n > a.from && a.from > 0 && !a.onward {
 		return nil
 	}
 	if !first(name) {
@@ -152,11 +154,12 @@ func parse(entry string) (string, *armed, error) {
 	}
 	a := &armed{}
 	if rest, nth, ok := strings.Cut(what, "@"); ok {
+		nth, onward := strings.CutSuffix(nth, "+")
 		n, err := strconv.ParseInt(nth, 10, 64)
 		if err != nil || n < 1 {
-			return bad("@N wants a number from 1")
+			return bad("@N and @N+ want a number from 1")
 		}
-		what, a.only = rest, n
+		what, a.from, a.onward = rest, n, onward
 	}
 	what, arg, hasArg := strings.Cut(what, ":")
 	actions := map[string]action{"kill": kill, "pause": pause, "error": fail, "sleep": sleep}

@@ -104,6 +104,21 @@ func TestPoint_SleepWaits(t *testing.T) {
 	}
 }
 
+func TestPoint_FiresFromTheNthPassOn(t *testing.T) {
+	t.Cleanup(func() { _ = Arm("") })
+	if err := Arm("test.here=error@3+,test.there=error@2"); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 5; n++ {
+		if fired := Point("test.here") != nil; fired != (n >= 3) {
+			t.Errorf("pass %d of @3+: fired is %v", n, fired)
+		}
+		if fired := Point("test.there") != nil; fired != (n == 2) {
+			t.Errorf("pass %d of @2: fired is %v", n, fired)
+		}
+	}
+}
+
 func TestInit_AMistypedFaultStopsTheProcess(t *testing.T) {
 	cmd, out := helper("no.such-point=kill")
 	var exit *exec.ExitError
@@ -114,7 +129,7 @@ func TestInit_AMistypedFaultStopsTheProcess(t *testing.T) {
 
 func TestArm_RefusesWhatItDoesNotUnderstand(t *testing.T) {
 	t.Cleanup(func() { _ = Arm("") })
-	for _, spec := range []string{"x", "=kill", "test.a=", "test.a=die", "test.a=kill@0", "test.a=kill@x", "test.a=sleep",
+	for _, spec := range []string{"x", "=kill", "test.a=", "test.a=die", "test.a=kill@0", "test.a=kill@x", "test.a=kill@+", "test.a=kill@2++", "test.a=sleep",
 		"test.a=sleep:x", "test.a=sleep:-1s", "test.a=kill:1s", "test.a=kill,", "typo=kill"} {
 		if err := Arm(spec); err == nil {
 			t.Errorf("%q: no error", spec)
