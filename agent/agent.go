@@ -180,6 +180,9 @@ func (a *Agent) closeAll() error {
 // Drain makes Run end as if its context had ended.
 func (a *Agent) Drain() { a.drained.Do(func() { close(a.drain) }) }
 
+// Prewarm starts processes of a connector that tasks will soon need.
+func (a *Agent) Prewarm(connector string, n int) { a.host.Prewarm(connector, n) }
+
 // Grants replaces what other agents may write here.
 func (a *Agent) Grants(all []*fleetv1.Grant) {
 	if a.server != nil {

@@ -17,7 +17,7 @@ import (
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
-// launch starts the subprocess for an endpoint.
+// launch starts the subprocess for an endpoint, or takes one that was started ahead.
 func (h *Host) launch(ctx context.Context, ep *fleetv1.Endpoint) (*sdk.Process, error) {
 	name := ep.Connector
 	if name == "" {
@@ -30,6 +30,13 @@ func (h *Host) launch(ctx context.Context, ep *fleetv1.Endpoint) (*sdk.Process, 
 			name = u.Scheme
 		}
 	}
+	if p, err := h.takeSpare(ctx, name); p != nil || err != nil {
+		return p, err
+	}
+	return h.start(ctx, name)
+}
+
+func (h *Host) start(ctx context.Context, name string) (*sdk.Process, error) {
 	path, args, err := h.binary(name)
 	if err != nil {
 		return nil, err

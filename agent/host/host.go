@@ -50,9 +50,11 @@ type Host struct {
 
 	mu     sync.Mutex
 	pool   map[string]*entry
+	spares []*spare
 	sums   map[string][]byte // of external binaries, as first seen
 	closed bool
-	quit   chan struct{}
+	life   context.Context // ends with Close
+	quit   context.CancelFunc
 	wg     sync.WaitGroup
 }
 
@@ -87,7 +89,8 @@ func New(cfg Config) *Host {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	h := &Host{cfg: cfg, pool: map[string]*entry{}, sums: map[string][]byte{}, quit: make(chan struct{})}
+	h := &Host{cfg: cfg, pool: map[string]*entry{}, sums: map[string][]byte{}}
+	h.life, h.quit = context.WithCancel(context.Background())
 	h.wg.Go(h.sweep)
 	return h
 }
@@ -222,7 +225,7 @@ func (h *Host) pause(ctx context.Context, e *entry) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-h.quit:
+	case <-h.life.Done():
 		return diag.CallCancelled.New("connector", nil, "the agent is ending")
 	}
 }
@@ -233,10 +236,11 @@ func (h *Host) sweep() {
 	defer tick.Stop()
 	for {
 		select {
-		case <-h.quit:
+		case <-h.life.Done():
 			return
 		case now := <-tick.C:
 			h.end(func(e *entry) bool { return e.users == 0 && now.Sub(e.idle) > idleFor })
+			h.endSpares(func(s *spare) bool { return now.Sub(s.began) > idleFor })
 		}
 	}
 }
@@ -276,9 +280,10 @@ func (h *Host) Close() error {
 		return nil
 	}
 	h.closed = true
-	close(h.quit)
+	h.quit()
 	h.mu.Unlock()
 	h.end(func(*entry) bool { return true })
+	h.endSpares(func(*spare) bool { return true })
 	h.wg.Wait()
 	return nil
 }

@@ -129,7 +129,8 @@ func (e *env) prompt(d *diag.Error, s *controlv1.Spec, secrets map[string]string
 }
 
 func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[string]string) error {
-	tree, err := up.Start(ctx, up.Options{Data: copyData(e.state, s.Name), Name: "local", Secrets: secrets, Verbose: e.verbose})
+	tree, err := up.Start(ctx, up.Options{Data: copyData(e.state, s.Name), Name: "local", Secrets: secrets,
+		Prewarm: []string{s.Source.Connector, s.Target.Connector}, Verbose: e.verbose})
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,8 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 	if err != nil {
 		return err
 	}
-	tree, err := up.Start(c.Context(), up.Options{Name: "doctor", Secrets: secrets, Verbose: e.verbose})
+	tree, err := up.Start(c.Context(), up.Options{Name: "doctor", Secrets: secrets,
+		Prewarm: []string{s.Source.Connector, s.Target.Connector}, Verbose: e.verbose})
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,8 @@ type Options struct {
 	TLS    TLSFiles
 	// Etcd are endpoints of an external etcd; empty: embedded.
 	Etcd []string
+	// Prewarm names connectors that will be needed at once, each as often as it will be.
+	Prewarm []string
 	// NoAgent runs the coordinator alone: its agents' work outlives it.
 	NoAgent bool
 	// TTL is how long an agent or a leader may be silent; 0: the coordinator's own default.
@@ -56,6 +58,7 @@ type Tree struct {
 
 	servers     []*grpc.Server
 	conn        *grpc.ClientConn
+	made        *agent.Agent // until it runs
 	stopAgent   context.CancelFunc
 	agent       chan error
 	stopLead    context.CancelFunc
@@ -85,11 +88,23 @@ func Start(ctx context.Context, o Options) (_ *Tree, err error) {
 	for name, value := range o.Secrets {
 		secret.Set(name, value)
 	}
-	if err := t.startCoordinator(ctx, o); err != nil {
+	// The socket has a folder of its own: a unix path is bounded at about 100 bytes, the data directory may be longer.
+	dir, err := t.scratch("sock")
+	if err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(dir, "s")
+	t.Address = "unix:" + socket
+	if !o.NoAgent {
+		if err := t.makeAgent(o); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.startCoordinator(ctx, o, socket); err != nil {
 		return nil, err
 	}
 	if !o.NoAgent {
-		return t, t.startAgent(ctx, o)
+		t.startAgent(ctx)
 	}
 	return t, nil
 }
@@ -105,7 +120,7 @@ func (t *Tree) scratch(kind string) (string, error) {
 }
 
 // startCoordinator leads, serves on the unix socket, and on an address if one is given.
-func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
+func (t *Tree) startCoordinator(ctx context.Context, o Options, socket string) error {
 	cfg := coordinator.Config{Name: o.Name, Etcd: o.Etcd, TTL: o.TTL, Keep: o.NoAgent}
 	if len(o.Etcd) == 0 {
 		cfg.Embed = &coordinator.EmbedConfig{DataDir: o.Data}
@@ -118,17 +133,10 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
 		t.coordinator <- err
 		close(t.failed)
 	}()
-	// The socket has a folder of its own: a unix path is bounded at about 100 bytes, the data directory may be longer.
-	dir, err := t.scratch("sock")
-	if err != nil {
-		return err
-	}
 	t.addressFile = filepath.Join(o.Data, AddressFile)
-	path := filepath.Join(dir, "s")
-	if err := t.serve(c, "unix", path, TLSFiles{}); err != nil {
+	if err := t.serve(c, "unix", socket, TLSFiles{}); err != nil {
 		return err
 	}
-	t.Address = "unix:" + path
 	if o.Listen != "" {
 		if err := t.serve(c, "tcp", o.Listen, o.TLS); err != nil {
 			return err
@@ -137,6 +145,7 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options) error {
 	if err := writeWhole(filepath.Join(o.Data, AddressFile), t.Address); err != nil {
 		return diag.StateUnusable.New(o.Data, err, "the address file cannot be written")
 	}
+	var err error
 	t.conn, err = grpc.NewClient(t.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
 	if err != nil {
@@ -191,15 +200,23 @@ func (t *Tree) serve(c *coordinator.Coordinator, network, address string, files 
 	return nil
 }
 
-func (t *Tree) startAgent(ctx context.Context, o Options) error {
-	a, err := agent.New(agentConfig(AgentOptions{Name: o.Name, Coordinator: t.Address, Verbose: o.Verbose}))
-	if err != nil {
-		return err
+// makeAgent has connectors start while the coordinator does.
+func (t *Tree) makeAgent(o Options) (err error) {
+	t.made, err = agent.New(agentConfig(AgentOptions{Name: o.Name, Coordinator: t.Address, Verbose: o.Verbose}))
+	for _, connector := range o.Prewarm {
+		if err == nil {
+			t.made.Prewarm(connector, 1)
+		}
 	}
+	return err
+}
+
+func (t *Tree) startAgent(ctx context.Context) {
+	a := t.made
+	t.made = nil
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stopAgent, t.agent = stop, make(chan error, 1)
 	go func() { t.agent <- a.Run(run) }()
-	return nil
 }
 
 // Failed is closed when the coordinator has ended by itself.
@@ -212,6 +229,9 @@ func (t *Tree) Stop(grace time.Duration) error {
 	}
 	t.stopped = true
 	var errs []error
+	if t.made != nil { // it never ran: running it without time closes it
+		t.startAgent(context.Background())
+	}
 	// The coordinator's pipelines end first: they cancel their tasks, and agents finish the rounds in flight.
 	if t.stopLead != nil {
 		t.stopLead()

@@ -33,7 +33,7 @@ func (st *streamer) patience() time.Duration {
 		return idleWait / 10
 	case st.round.empty():
 		return idleWait
-	case st.inFlight():
+	case st.crowded():
 		return roundAge
 	}
 	return quietWait
@@ -45,9 +45,16 @@ func (st *streamer) inFlight() bool {
 	return st.link.acked.Load() < end
 }
 
-// mayFlush: nothing more comes and the target is done with all that it was given. An ack interrupts the wait for it.
+// crowded: one round is at the target and another on its way. What comes now gathers: a third round would only wait, and
+// would be smaller than it need be.
+func (st *streamer) crowded() bool {
+	_, end, _ := readPosition(st.round.before)
+	return st.link.acked.Load() < end
+}
+
+// mayFlush: nothing more comes and there is room at the target. An ack interrupts the wait for it.
 func (st *streamer) mayFlush() bool {
-	return st.slept && !st.inTxn && !st.round.empty() && !st.inFlight()
+	return st.slept && !st.inTxn && !st.round.empty() && !st.crowded()
 }
 
 // quiet is called when nothing more is ready.
@@ -60,7 +67,7 @@ func (st *streamer) quiet() error {
 		if st.behind {
 			age = behindAge
 		}
-		if !st.inFlight() && !st.behind || time.Since(st.round.since) >= age {
+		if !st.crowded() && !st.behind || time.Since(st.round.since) >= age {
 			return st.round.flush(false)
 		}
 		return nil

@@ -47,8 +47,8 @@ type round struct {
 	since  time.Time
 	// end is the position of the last whole transaction in it, empty while there is none.
 	end []byte
-	// last is the position of the last round emitted.
-	last []byte
+	// last is the position of the last round emitted, before that of the one before it.
+	last, before []byte
 }
 
 // txn adds a transaction to the piece and returns its index.
@@ -104,7 +104,7 @@ func (r *round) flush(open bool) error {
 	if open {
 		r.piece++
 	} else {
-		r.last, r.end = end.Position, r.end[:0]
+		r.before, r.last, r.end = r.last, end.Position, r.end[:0]
 		r.seq, r.piece = r.seq+1, 0
 	}
 	r.shrink()
