@@ -37,6 +37,7 @@ type chunkWriter struct {
 	arrow  *arrowio.Decoder
 	digest xxh3.Hasher
 	bytes  int64
+	grows  int // how many bytes of log one of the payload may become
 	buf    []byte
 }
 
@@ -155,7 +156,10 @@ func (w *chunkWriter) chunkBegin(ctx context.Context, b *rowv1.ChunkBegin, f *sd
 	if w.active || !known || table == nil {
 		return diag.Internal.New("target", nil, "chunk %d was not announced", b.Chunk)
 	}
-	w.active, w.chunk, w.table, w.bytes = true, b.Chunk, table, 0
+	w.active, w.chunk, w.table, w.bytes, w.grows = true, b.Chunk, table, 0, 1
+	if blanksOf(table) != nil {
+		w.grows = 4
+	}
 	w.digest.Reset()
 	if w.stored[b.Chunk] != nil {
 		return nil
@@ -201,7 +205,7 @@ func (w *chunkWriter) data(f *sdk.Frame) error {
 		_, _ = w.digest.Write(b.ReadOnlyData())
 	}
 	w.bytes += int64(f.Payload.Len())
-	w.sink.flusher.wrote(f.Payload.Len())
+	w.sink.flusher.wrote(w.grows * f.Payload.Len())
 	if w.arrow == nil {
 		return w.in.write(f.Payload)
 	}
