@@ -99,10 +99,7 @@ func (c *catalog) indexStep(i *index) {
 	if !i.Valid {
 		n.gone = "the source marks the index as invalid"
 	}
-	if i.Tablespace != "" {
-		c.leave("tablespace", n.object, "it lies in tablespace "+i.Tablespace+"; at the target it lies in the database's default",
-			"ALTER INDEX "+ident(i.Schema, i.Name)+" SET TABLESPACE …, if there is a fitting one")
-	}
+	c.inSpace(i.Tablespace, "ALTER INDEX "+ident(i.Schema, i.Name))
 	c.add(objRef{pgClassClass, i.Oid}, n)
 	c.alias(objRef{pgConstraintClass, i.Con}, n)
 }
@@ -130,7 +127,7 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 	found, err := list[constraint](ctx, c.tx, `
 		SELECT k.oid, k.conrelid, k.confrelid, k.conname, pg_get_constraintdef(k.oid), k.contype::text, k.convalidated, k.conislocal
 		FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p') AND k.conparentid = 0 AND (k.contype = 'f' OR (k.contype = 'c' AND NOT k.convalidated AND k.conislocal))
+		WHERE c.relkind IN ('r', 'p', 'f') AND k.conparentid = 0 AND (k.contype = 'f' OR (k.contype = 'c' AND NOT k.convalidated AND k.conislocal))
 		  AND `+userSchema+` ORDER BY k.oid`)
 	if err != nil {
 		return err

@@ -13,18 +13,23 @@ type objRef struct{ class, oid uint32 }
 
 // Catalogs by their fixed oids.
 const (
-	pgTypeClass       = 1247
-	pgProcClass       = 1255
-	pgClassClass      = 1259
-	pgAttrdefClass    = 2604
-	pgConstraintClass = 2606
-	pgNamespaceClass  = 2615
-	pgRewriteClass    = 2618
-	pgTriggerClass    = 2620
-	pgExtensionClass  = 3079
-	pgPolicyClass     = 3256
-	pgStatisticClass  = 3381
-	pgCollationClass  = 3456
+	pgTypeClass        = 1247
+	pgProcClass        = 1255
+	pgClassClass       = 1259
+	pgUserMappingClass = 1418
+	pgAmopClass        = 2602
+	pgAmprocClass      = 2603
+	pgAttrdefClass     = 2604
+	pgConstraintClass  = 2606
+	pgNamespaceClass   = 2615
+	pgOpclassClass     = 2616
+	pgRewriteClass     = 2618
+	pgTriggerClass     = 2620
+	pgOpfamilyClass    = 2753
+	pgExtensionClass   = 3079
+	pgPolicyClass      = 3256
+	pgStatisticClass   = 3381
+	pgCollationClass   = 3456
 )
 
 // node is a step in the making.
@@ -36,8 +41,8 @@ type node struct {
 	sql    []string
 	weight int64
 	deps   []*node
-	// gone says why the node is not carried after all.
-	gone string
+	// gone says why the node is not carried after all, todo what to do then when it is not to make it by hand.
+	gone, todo string
 	// chosen: wanted by the include patterns, directly or because something wanted needs it.
 	chosen bool
 	id     uint32
@@ -77,8 +82,17 @@ func (c *catalog) link(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	parts := map[[2]uint32]bool{} // of types with a shell: type, function
+	for _, d := range deps {
+		if d.Class == pgTypeClass && d.RefClass == pgProcClass && c.shells[d.Oid] != nil {
+			parts[[2]uint32{d.Oid, d.RefOid}] = true
+		}
+	}
 	for _, d := range deps {
 		from, to := c.byRef[objRef{d.Class, d.Oid}], c.byRef[objRef{d.RefClass, d.RefOid}]
+		if d.Class == pgProcClass && d.RefClass == pgTypeClass && parts[[2]uint32{d.RefOid, d.Oid}] {
+			to = c.shells[d.RefOid]
+		}
 		if from == nil || from == to {
 			continue
 		}
@@ -101,9 +115,9 @@ func (c *catalog) link(ctx context.Context) error {
 	return nil
 }
 
-// notCarriedClasses are catalogs of kinds that have no steps: operator classes and families, parsers and templates of text search,
-// languages, servers.
-var notCarriedClasses = map[uint32]bool{2616: true, 2753: true, 3601: true, 3764: true, 2612: true, 1417: true, 2328: true}
+// steppedClasses are catalogs whose objects have steps unless the system or an extension made them: operator classes and
+// families, parsers and templates of text search, languages, servers, wrappers, access methods.
+var steppedClasses = map[uint32]bool{2616: true, 2753: true, 3601: true, 3764: true, 2612: true, 1417: true, 2328: true, 2601: true}
 
 // missing says why something that others need has no step, or nothing when it is the system's own.
 func (c *catalog) missing(ref objRef) string {
@@ -111,16 +125,16 @@ func (c *catalog) missing(ref objRef) string {
 	case ref.oid < firstUserOID:
 	case ref.class == pgClassClass && c.skipped[ref.oid] != nil:
 		return "it needs " + r.display() + ", which is left out"
-	case ref.class == pgClassClass && r != nil && r.Kind == "f":
-		return "it needs foreign table " + r.display() + ", which is not carried"
-	case notCarriedClasses[ref.class]:
-		return "it needs an object of a kind that is not carried"
+	case steppedClasses[ref.class]:
+		return "it needs an object in a schema that is not carried"
 	}
 	return ""
 }
 
-// orderFills: a materialised view over another one, directly or through views, is filled after it.
+// orderFills: a materialised view over another one, directly or through views, is filled after it. One over a foreign table is left
+// empty: a copy must not wait for a server that it knows nothing of.
 func (c *catalog) orderFills() {
+	far := c.farTables()
 	for _, n := range c.nodes {
 		if n.fill == nil {
 			continue
@@ -133,14 +147,39 @@ func (c *catalog) orderFills() {
 					continue
 				}
 				seen[d] = true
-				if d.fill != nil {
+				switch {
+				case d.fill != nil:
 					n.fill.deps = append(n.fill.deps, d.fill)
+				case far[d] != "" && n.fill.gone == "":
+					n.fill.gone, n.fill.todo = "it reads foreign table "+far[d]+", whose server may ask for a password", n.fill.sql[0]+";"
 				}
 				below(d)
 			}
 		}
 		below(n)
 	}
+}
+
+// farTables are foreign tables and what reads them along with its own rows: tables that they inherit from or are partitions of.
+func (c *catalog) farTables() map[*node]string {
+	far := map[*node]string{}
+	var mark func(uint32, string)
+	mark = func(oid uint32, name string) {
+		r, n := c.rels[oid], c.byRef[objRef{pgClassClass, oid}]
+		if r == nil || n == nil || far[n] != "" {
+			return
+		}
+		far[n] = name
+		for _, p := range r.Parents {
+			mark(p, name)
+		}
+	}
+	for _, r := range c.order {
+		if r.Kind == "f" {
+			mark(r.Oid, r.display())
+		}
+	}
+	return far
 }
 
 // dropGone takes out what was given up, and everything that needs it.
@@ -157,7 +196,7 @@ func (c *catalog) dropGone() {
 	}
 	for _, n := range c.nodes {
 		if n.gone != "" {
-			c.leave(n.kind, n.object, n.gone, "create it by hand once what it needs is there")
+			c.leave(n.kind, n.object, n.gone, cmp.Or(n.todo, "create it by hand once what it needs is there"))
 		}
 	}
 	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool { return n.gone != "" })
@@ -228,7 +267,7 @@ func (c *catalog) steps() []*connectorv1.SchemaStep {
 			Id: n.id, Phase: n.phase, Kind: n.kind, Object: n.object, Table: n.table, Dialect: Dialect, Sql: n.sql, Weight: n.weight,
 		}
 		for _, d := range n.deps {
-			if d.phase == n.phase && d.mark == 2 {
+			if d.mark == 2 {
 				step.After = append(step.After, d.id)
 			}
 		}

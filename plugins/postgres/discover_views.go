@@ -28,7 +28,8 @@ func (c *catalog) readViews(ctx context.Context) error {
 			if r.Method != "" && r.Method != "heap" {
 				method = " USING " + ident(r.Method)
 			}
-			n.sql = []string{"CREATE MATERIALIZED VIEW " + r.sql() + method + with(r.Options) + " AS " + def + " WITH NO DATA"}
+			n.sql = append([]string{"CREATE MATERIALIZED VIEW " + r.sql() + method + with(r.Options) + " AS " + def + " WITH NO DATA"}, c.viewSettings(r)...)
+			c.inSpace(r.Tablespace, "ALTER MATERIALIZED VIEW "+r.sql())
 		} else {
 			n.sql = append([]string{"CREATE VIEW " + r.sql() + with(r.Options) + " AS " + def}, c.viewDefaults(r)...)
 		}
@@ -50,6 +51,19 @@ func (c *catalog) readViews(ctx context.Context) error {
 func (c *catalog) refresh(r *pgRel, n *node) {
 	n.fill = c.add(objRef{}, &node{phase: inFinish, kind: "materialised view rows", object: r.display(), weight: r.Bytes,
 		deps: []*node{n}, sql: []string{"REFRESH MATERIALIZED VIEW " + r.sql()}})
+}
+
+// viewSettings is what CREATE MATERIALIZED VIEW has no words for.
+func (c *catalog) viewSettings(r *pgRel) []string {
+	var out []string
+	for _, col := range c.columns[r.Oid] {
+		at := "ALTER MATERIALIZED VIEW " + r.sql() + " ALTER COLUMN " + ident(col.Name) + " "
+		out = append(out, columnSettings(at, col, false)...)
+		if col.Compression != "" {
+			out = append(out, at+"SET COMPRESSION "+compressions[col.Compression])
+		}
+	}
+	return append(out, identityOf(r)...)
 }
 
 func (c *catalog) viewDefaults(r *pgRel) []string {

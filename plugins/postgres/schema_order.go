@@ -12,10 +12,15 @@ import (
 func phases(steps []*connectorv1.SchemaStep) [][]*connectorv1.SchemaStep {
 	by := map[connectorv1.Phase][]*connectorv1.SchemaStep{}
 	var order []connectorv1.Phase
-	keys := slices.ContainsFunc(steps, func(st *connectorv1.SchemaStep) bool { return st.Phase == inKeys })
+	keys, indexes := false, map[uint32]bool{}
+	for _, st := range steps {
+		keys = keys || st.Phase == inKeys
+		indexes[st.Id] = st.Phase == inIndexes
+	}
 	for _, st := range steps {
 		phase := st.Phase
-		if keys && phase == inIndexes && st.Table > 0 && st.Weight < heavy && len(st.After) == 0 {
+		early := !slices.ContainsFunc(st.After, func(a uint32) bool { return indexes[a] })
+		if keys && phase == inIndexes && st.Table > 0 && st.Weight < heavy && early {
 			phase = inKeys
 		}
 		if by[phase] == nil {
