@@ -32,7 +32,8 @@ const (
 // ApplySchema runs steps in the order of their phases and dependencies. Done steps are marked in the same transaction and
 // skipped when they come again; only values of sequences are always set. A step that fails, and what needs it, is reported.
 func (s *Sink) ApplySchema(ctx context.Context, req *connectorv1.ApplySchemaRequest, report func(*connectorv1.ApplySchemaResponse) error) error {
-	r := &schemaRun{s: s, req: req, report: report, failed: map[uint32]string{}, done: map[string]bool{}, pool: make(chan *pgx.Conn, 64)}
+	r := &schemaRun{s: s, req: req, report: report, failed: map[uint32]failure{}, done: map[string]bool{},
+		needed: neededByRows(req.Steps), pool: make(chan *pgx.Conn, 64)}
 	defer r.close(context.WithoutCancel(ctx))
 	if err := r.load(ctx); err != nil {
 		return err
@@ -54,13 +55,20 @@ type schemaRun struct {
 	pool   chan *pgx.Conn
 	mu     sync.Mutex // guards report, failed and open
 	report func(*connectorv1.ApplySchemaResponse) error
-	failed map[uint32]string
+	failed map[uint32]failure
+	needed map[uint32]bool
 	open   []*pgx.Conn
 	done   map[string]bool
 	user   string
 
 	reading sync.Mutex // guards theirs
 	theirs  theirs
+}
+
+// failure is a step that is not there. Spared: the rest is complete without it, and without what needs it.
+type failure struct {
+	step   string
+	spared bool
 }
 
 func stepKey(st *connectorv1.SchemaStep) string {
@@ -167,10 +175,13 @@ func (r *schemaRun) blocked(st *connectorv1.SchemaStep) bool {
 		return false
 	}
 	for _, a := range st.After {
-		if why, bad := r.failed[a]; bad {
-			r.failed[st.Id] = why
-			_ = r.tell(&connectorv1.ApplySchemaResponse{Step: st.Id, Problem: problem(diag.StepFailed, "target",
-				st.Kind+" "+st.Object, "it needs "+why+", which failed")})
+		if f, bad := r.failed[a]; bad {
+			r.failed[st.Id] = f
+			p := problem(diag.StepFailed, "target", st.Kind+" "+st.Object, "it needs "+f.step+", which failed")
+			if f.spared {
+				p = spare(st, "it needs "+f.step+", which is not carried")
+			}
+			_ = r.tell(&connectorv1.ApplySchemaResponse{Step: st.Id, Problem: p})
 			return true
 		}
 	}

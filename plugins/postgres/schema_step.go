@@ -92,11 +92,22 @@ func (r *schemaRun) single(ctx context.Context, conn *pgx.Conn, st *connectorv1.
 		resp.Skipped = true
 		return r.tell(resp)
 	}
-	resp.Problem = stepProblem(st, err, why)
-	r.mu.Lock()
-	r.failed[st.Id] = st.Kind + " " + st.Object
-	r.mu.Unlock()
+	resp.Problem = r.refused(st, err, why)
 	return r.tell(resp)
+}
+
+// refused remembers that a step is not there, and says what that means.
+func (r *schemaRun) refused(st *connectorv1.SchemaStep, err error, why string) *connectorv1.Problem {
+	p, f := stepProblem(st, err, why), failure{step: st.Kind + " " + st.Object}
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && spared[st.Kind] && !r.needed[st.Id] && why == "" && lacking(st, pe) {
+		p = spare(st, serverError{pe}.Error())
+	}
+	f.spared = p.Warning
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed[st.Id] = f
+	return p
 }
 
 // clashed: two sessions changed the same catalog row, or one waited for the other.
@@ -128,13 +139,28 @@ func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1
 			code = diag.NotCarried
 		}
 	}
-	if st.Phase == inCutover { // everything else is there and works without it
-		code = diag.NotCarried
-	}
-	if why != "" {
+	switch {
+	case why != "":
 		code, reason = diag.NameTaken, reason+"; "+why
+	case st.Phase == inCutover: // everything else is there and works without it
+		return spare(st, reason)
 	}
 	return problem(code, "target", st.Kind+" "+st.Object, reason)
+}
+
+// absent: the object is not there. It was named when it was not carried; its owner and rights need no line of their own.
+func absent(err error, sql string) bool {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
+		return false
+	}
+	switch pe.Code {
+	case "42P01", "42883", "3F000": // table, function, schema
+		return true
+	case "42704": // anything else; default privileges name a second role
+		return !strings.HasPrefix(sql, "ALTER DEFAULT PRIVILEGES")
+	}
+	return false
 }
 
 // piecewise gives what can be given of owners and grants, and says how much could not.
@@ -157,7 +183,9 @@ func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connector
 			if lost(conn, err) {
 				return nil, mapError(err, "target › "+st.Kind+" "+st.Object)
 			}
-			refused, why = append(refused, sql+";"), err
+			if !absent(err, sql) {
+				refused, why = append(refused, sql+";"), err
+			}
 		}
 	}
 	if len(refused) == 0 {
