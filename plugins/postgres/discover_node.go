@@ -41,6 +41,8 @@ type node struct {
 	sql    []string
 	weight int64
 	deps   []*node
+	// of is the table that this belongs to.
+	of *node
 	// gone says why the node is not carried after all, todo what to do then when it is not to make it by hand.
 	gone, todo string
 	// chosen: wanted by the include patterns, directly or because something wanted needs it.
@@ -49,6 +51,14 @@ type node struct {
 	mark   int
 	// fill is the step that fills this materialised view.
 	fill *node
+}
+
+// addTo makes a node known that belongs to a table, whose number its step bears.
+func (c *catalog) addTo(table, ref objRef, n *node) *node {
+	if n.of = c.byRef[table]; n.of != nil {
+		n.table = n.of.table
+	}
+	return c.add(ref, n)
 }
 
 // add makes a node known under its address; ref may be zero.
@@ -218,7 +228,12 @@ func (c *catalog) choose() {
 		}
 	}
 	for _, n := range c.nodes {
-		if n.table > 0 || n.kind == "partitioned table" {
+		if n.of == nil && (n.table > 0 || n.kind == "partitioned table") {
+			want(n)
+		}
+	}
+	for _, n := range c.nodes {
+		if n.of != nil && n.of.chosen {
 			want(n)
 		}
 	}

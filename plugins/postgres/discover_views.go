@@ -106,7 +106,7 @@ func (c *catalog) readTriggers(ctx context.Context) error {
 		if t.IsRule {
 			n.kind, ref, word = "rule", objRef{pgRewriteClass, t.Oid}, "RULE "
 		}
-		c.add(ref, n)
+		c.addTo(objRef{pgClassClass, t.Rel}, ref, n)
 		c.stateSteps(n, t.Enabled, r.sql(), word+ident(t.Name))
 	}
 	return c.readTriggerClones(ctx)
@@ -131,7 +131,7 @@ func (c *catalog) readPolicies(ctx context.Context) error {
 	}
 	for _, p := range found {
 		if r := c.rels[p.Rel]; r != nil && c.skipped[p.Rel] == nil {
-			c.add(objRef{pgPolicyClass, p.Oid}, &node{phase: inFinish, kind: "policy", object: r.display() + "." + p.Name,
+			c.addTo(objRef{pgClassClass, p.Rel}, objRef{pgPolicyClass, p.Oid}, &node{phase: inFinish, kind: "policy", object: r.display() + "." + p.Name,
 				sql: []string{"CREATE POLICY " + ident(p.Name) + " ON " + r.sql() + p.SQL}})
 		}
 	}
@@ -146,7 +146,7 @@ func (c *catalog) readPolicies(ctx context.Context) error {
 		if r.ForceSecurity {
 			n.sql = append(n.sql, "ALTER TABLE ONLY "+r.sql()+" FORCE ROW LEVEL SECURITY")
 		}
-		c.add(objRef{}, n)
+		c.addTo(objRef{pgClassClass, r.Oid}, objRef{}, n)
 	}
 	return nil
 }
