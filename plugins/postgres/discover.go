@@ -43,7 +43,8 @@ type catalog struct {
 	columns map[uint32][]*column
 	arrayOf map[uint32]uint32
 	// owned are the sequences of a table's columns; onSequence the steps that set values.
-	owned map[uint32][]*sequence
+	owned  map[uint32][]*sequence
+	checks map[uint32][]*tableCheck
 	// shells are types that have to be announced before their functions; foreign what only foreign tables have.
 	shells     map[uint32]*node
 	foreign    map[uint32]*foreignTable
@@ -70,7 +71,7 @@ func readCatalog(ctx context.Context, tx pgx.Tx, req *connectorv1.DiscoverReques
 	c := &catalog{
 		tx: tx, filter: f, types: map[uint32]*pgType{}, rels: map[uint32]*pgRel{}, columns: map[uint32][]*column{},
 		arrayOf: map[uint32]uint32{}, owned: map[uint32][]*sequence{}, onSequence: map[uint32]*node{}, byRef: map[objRef]*node{},
-		skipped: map[uint32]*pgRel{}, keyIndex: map[uint32]bool{}, shells: map[uint32]*node{}, foreign: map[uint32]*foreignTable{},
+		skipped: map[uint32]*pgRel{}, keyIndex: map[uint32]bool{}, shells: map[uint32]*node{}, checks: map[uint32][]*tableCheck{}, foreign: map[uint32]*foreignTable{},
 		spaces: map[string][]string{},
 	}
 	if req.ValuesOnly {

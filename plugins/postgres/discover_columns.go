@@ -30,6 +30,8 @@ type column struct {
 	Statistics           int32
 	Options              []string
 	Local                bool
+	// Late: the default is a step of its own.
+	Late bool
 }
 
 const columnsSQL = `
@@ -41,7 +43,7 @@ const columnsSQL = `
 	            WHEN o.collname = 'default' AND o_n.nspname = 'pg_catalog' THEN NOT base.bytewise
 	            ELSE NOT o.collisdeterministic OR NOT (coalesce(o.collcollate, '') IN ('C', 'POSIX') AND o.collprovider = 'c') END,
 	       CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text ELSE '' END, t.typstorage::text, t.typstorage <> 'p', a.attcompression::text,
-	       coalesce(a.attstattarget, -1)::int4, coalesce(a.attoptions, '{}'), a.attislocal
+	       coalesce(a.attstattarget, -1)::int4, coalesce(a.attoptions, '{}'), a.attislocal, false
 	FROM pg_attribute a
 	JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 	JOIN pg_type t ON t.oid = a.atttypid

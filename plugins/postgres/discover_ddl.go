@@ -11,23 +11,27 @@ import (
 // tableKinds are what relkinds of tables are called.
 var tableKinds = map[string]string{"r": "table", "p": "partitioned table", "f": "foreign table"}
 
-// readTableSteps writes one step per table; inline are the constraints that CREATE TABLE holds.
+// tableCheck is a check that CREATE TABLE holds, unless it has to come late.
+type tableCheck struct {
+	Oid, Rel    uint32
+	Name, Def   string
+	Local, Late bool
+}
+
+func (k *tableCheck) sql() string { return "CONSTRAINT " + ident(k.Name) + " " + k.Def }
+
+// readTableSteps writes one step per table.
 func (c *catalog) readTableSteps(ctx context.Context) error {
-	checks, err := list[struct {
-		Oid, Rel   uint32
-		Name, Def  string
-		Local, Old bool
-	}](ctx, c.tx, `
+	checks, err := list[tableCheck](ctx, c.tx, `
 		SELECT k.oid, k.conrelid, k.conname, pg_get_constraintdef(k.oid), k.conislocal, false
 		FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE k.contype = 'c' AND k.convalidated AND c.relkind IN ('r', 'p', 'f') AND `+userSchema+` ORDER BY k.conrelid, k.conname COLLATE "C"`)
 	if err != nil {
 		return err
 	}
-	inline := map[uint32][]string{}
 	for _, k := range checks {
 		if r := c.rels[k.Rel]; r != nil && (k.Local || r.Partition) {
-			inline[k.Rel] = append(inline[k.Rel], "CONSTRAINT "+ident(k.Name)+" "+k.Def)
+			c.checks[k.Rel] = append(c.checks[k.Rel], k)
 		}
 	}
 	index := map[uint32]uint32{}
@@ -40,7 +44,7 @@ func (c *catalog) readTableSteps(ctx context.Context) error {
 			continue
 		}
 		n := &node{phase: inTables, kind: kind, object: r.display(), table: index[r.Oid], weight: r.Bytes}
-		n.sql = append([]string{c.createTable(r, inline[r.Oid])}, c.afterCreate(r)...)
+		n.sql = c.tableSQL(r)
 		c.addTable(r, n)
 	}
 	for _, k := range checks {
@@ -70,7 +74,11 @@ func (c *catalog) addTable(r *pgRel, n *node) {
 	c.inSpace(r.Tablespace, "ALTER TABLE "+r.sql())
 }
 
-func (c *catalog) createTable(r *pgRel, inline []string) string {
+func (c *catalog) tableSQL(r *pgRel) []string {
+	return append([]string{c.createTable(r)}, c.afterCreate(r)...)
+}
+
+func (c *catalog) createTable(r *pgRel) string {
 	var b strings.Builder
 	b.WriteString("CREATE ")
 	switch {
@@ -88,7 +96,11 @@ func (c *catalog) createTable(r *pgRel, inline []string) string {
 			items = append(items, c.columnDef(r, col))
 		}
 	}
-	items = append(items, inline...)
+	for _, k := range c.checks[r.Oid] {
+		if !k.Late {
+			items = append(items, k.sql())
+		}
+	}
 	if r.OfType != "" {
 		b.WriteString(" OF " + r.OfType)
 	}
@@ -154,7 +166,7 @@ func (c *catalog) columnDef(r *pgRel, col *column) string {
 		s += " GENERATED ALWAYS AS (" + col.Default + ") VIRTUAL"
 	case col.Identity != "":
 		s += c.identity(r, col)
-	case col.Default != "":
+	case col.Default != "" && !col.Late:
 		s += " DEFAULT " + col.Default
 	}
 	if col.NotNull {
@@ -244,7 +256,7 @@ func inheritedColumn(at string, col *column) []string {
 	var out []string
 	switch {
 	case col.Generated != "":
-	case col.Default != "":
+	case col.Default != "" && !col.Late:
 		out = append(out, at+"SET DEFAULT "+col.Default)
 	case col.Identity == "":
 		out = append(out, at+"DROP DEFAULT")

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"cmp"
-	"context"
 	"slices"
 
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -75,70 +74,6 @@ func (c *catalog) alias(ref objRef, n *node) {
 	if n != nil && ref.oid != 0 {
 		c.byRef[ref] = n
 	}
-}
-
-type dependency struct {
-	Class, Oid, RefClass, RefOid uint32
-}
-
-// link joins the nodes by pg_depend, decides what the patterns leave out, and puts everything in order. Edges from an
-// owned sequence to its table are left out: the table's default needs the sequence, and OWNED BY comes after both.
-func (c *catalog) link(ctx context.Context) error {
-	deps, err := list[dependency](ctx, c.tx, `
-		SELECT DISTINCT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_depend d
-		WHERE d.objid >= 16384 AND d.refobjid >= 2200 AND d.deptype IN ('n', 'a', 'i', 'P', 'S')
-		  AND NOT (d.deptype = 'a' AND d.refobjsubid <> 0 AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-		           AND EXISTS (SELECT FROM pg_sequence q WHERE q.seqrelid = d.objid))`)
-	if err != nil {
-		return err
-	}
-	parts := map[[2]uint32]bool{} // of types with a shell: type, function
-	for _, d := range deps {
-		if d.Class == pgTypeClass && d.RefClass == pgProcClass && c.shells[d.Oid] != nil {
-			parts[[2]uint32{d.Oid, d.RefOid}] = true
-		}
-	}
-	for _, d := range deps {
-		from, to := c.byRef[objRef{d.Class, d.Oid}], c.byRef[objRef{d.RefClass, d.RefOid}]
-		if d.Class == pgProcClass && d.RefClass == pgTypeClass && parts[[2]uint32{d.RefOid, d.Oid}] {
-			to = c.shells[d.RefOid]
-		}
-		if from == nil || from == to {
-			continue
-		}
-		if to != nil {
-			from.deps = append(from.deps, to)
-			continue
-		}
-		if why := c.missing(objRef{d.RefClass, d.RefOid}); why != "" && from.gone == "" {
-			from.gone = why
-		}
-	}
-	c.orderFills()
-	for _, n := range c.nodes {
-		slices.SortFunc(n.deps, byPlace)
-		n.deps = slices.Compact(n.deps)
-	}
-	c.dropGone()
-	c.choose()
-	c.raise()
-	return nil
-}
-
-// steppedClasses are catalogs whose objects have steps unless the system or an extension made them: operator classes and
-// families, parsers and templates of text search, languages, servers, wrappers, access methods.
-var steppedClasses = map[uint32]bool{2616: true, 2753: true, 3601: true, 3764: true, 2612: true, 1417: true, 2328: true, 2601: true}
-
-// missing says why something that others need has no step, or nothing when it is the system's own.
-func (c *catalog) missing(ref objRef) string {
-	switch r := c.rels[ref.oid]; {
-	case ref.oid < firstUserOID:
-	case ref.class == pgClassClass && c.skipped[ref.oid] != nil:
-		return "it needs " + r.display() + ", which is left out"
-	case steppedClasses[ref.class]:
-		return "it needs an object in a schema that is not carried"
-	}
-	return ""
 }
 
 // orderFills: a materialised view over another one, directly or through views, is filled after it. One over a foreign table is left

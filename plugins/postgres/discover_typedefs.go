@@ -104,29 +104,22 @@ func (c *catalog) shellStep(t *typeDef, whole *node) {
 	whole.deps = append(whole.deps, c.shells[t.Oid])
 }
 
-// readDomainChecks puts valid checks into their domains; others are added as what they are.
+// readDomainChecks adds checks to domains: they may be not valid, or need a function that takes the domain.
 func (c *catalog) readDomainChecks(ctx context.Context) error {
 	found, err := list[struct {
 		Oid, Type uint32
 		Name, Def string
-		Valid     bool
 	}](ctx, c.tx, `
-		SELECT k.oid, k.contypid, k.conname, pg_get_constraintdef(k.oid), k.convalidated FROM pg_constraint k
+		SELECT k.oid, k.contypid, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k
 		WHERE k.contypid >= 16384 AND k.contype = 'c' ORDER BY k.contypid, k.conname COLLATE "C"`)
 	for _, k := range found {
 		on := c.byRef[objRef{pgTypeClass, k.Type}]
 		if on == nil || on.kind != "domain" {
 			continue
 		}
-		sql := "CONSTRAINT " + ident(k.Name) + " " + k.Def
-		if k.Valid {
-			on.sql[0] += " " + sql
-			c.alias(objRef{pgConstraintClass, k.Oid}, on)
-			continue
-		}
 		t := c.types[k.Type]
 		c.add(objRef{pgConstraintClass, k.Oid}, &node{phase: inTables, kind: "domain check", object: on.object + "." + k.Name, deps: []*node{on},
-			sql: []string{"ALTER DOMAIN " + ident(t.Schema, t.Name) + " ADD " + sql}})
+			sql: []string{"ALTER DOMAIN " + ident(t.Schema, t.Name) + " ADD CONSTRAINT " + ident(k.Name) + " " + k.Def}})
 	}
 	return err
 }

@@ -119,3 +119,24 @@ func TestSchema_WhatASuperuserMadeBeforeIsAccepted(t *testing.T) {
 		t.Errorf("not all is there: %s", got)
 	}
 }
+
+// A function whose library the target's server does not have is named, unless a table needs it.
+func TestSchema_AMissingLibraryIsSparedUnlessATableNeedsIt(t *testing.T) {
+	src, dst := dev.Database(t), dev.Database(t)
+	dev.MustExec(t, src, `CREATE FUNCTION lost(cstring) RETURNS cstring LANGUAGE c IMMUTABLE AS '$libdir/seg', 'seg_in'; CREATE FUNCTION wanted(cstring) RETURNS cstring LANGUAGE c IMMUTABLE AS '$libdir/seg', 'seg_in';
+		CREATE VIEW v AS SELECT lost('1'::cstring) IS NULL AS n; CREATE TABLE t (id int PRIMARY KEY, CHECK (wanted(id::text::cstring) IS NOT NULL));
+		SET allow_system_table_mods = on; UPDATE pg_proc SET probin = '$libdir/nowhere' WHERE proname IN ('lost', 'wanted')`)
+	_, problems := applied(t, dst, found(t, src, nil).Steps, 2)
+	seen := map[string]string{}
+	for _, p := range problems {
+		seen[p.Code+" "+p.Object] = p.Reason
+	}
+	for _, want := range []string{"W4004 C function public.lost(cstring)", "W4004 view public.v", "E4007 C function public.wanted(cstring)", "E4002 table public.t"} {
+		if seen[want] == "" {
+			t.Errorf("%s is not told: %v", want, seen)
+		}
+	}
+	if reason := seen["W4004 C function public.lost(cstring)"]; !strings.Contains(reason, "nowhere") {
+		t.Errorf("the library is not named: %s", reason)
+	}
+}

@@ -101,7 +101,9 @@ func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1
 	switch pe.Code {
 	case "42501":
 		code = diag.TargetRights
-	case "0A000", "58P01":
+	case "58P01", "F0000": // a library, or a file of it
+		code = diag.MissingObject
+	case "0A000":
 		if st.Kind == "extension" {
 			code = diag.MissingObject
 		}
