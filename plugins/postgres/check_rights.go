@@ -45,10 +45,13 @@ func (a *stepsAhead) without(st *connectorv1.SchemaStep) string {
 	gone, first, more := map[uint32]bool{st.Id: true}, "", 0
 	for _, s := range a.steps { // every step comes after those it needs
 		for _, id := range s.After {
-			if !gone[id] || gone[s.Id] || s.Kind == "owner" || s.Kind == "grant" {
+			if !gone[id] || gone[s.Id] || manyObjects(s) {
 				continue
 			}
 			gone[s.Id] = true
+			if s.Kind == "comment" || s.Kind == "security label" { // nobody misses them without what they are on
+				continue
+			}
 			if more++; first == "" {
 				first = s.Kind + " " + s.Object
 			}
@@ -60,7 +63,7 @@ func (a *stepsAhead) without(st *connectorv1.SchemaStep) string {
 	case 1:
 		return "; " + first + " needs it, and is left out too"
 	}
-	return fmt.Sprintf("; %s and %d more objects need it, and are left out too", first, more-1)
+	return fmt.Sprintf("; %s and %d more need it, and are left out too", first, more-1)
 }
 
 // lack is the finding for a step that cannot be done: an error only if tables or their constraints need it.

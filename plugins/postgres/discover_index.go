@@ -137,7 +137,10 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 		// Without ONLY: a check goes to the children, a foreign key of a partitioned table to its partitions.
 		n := &node{phase: inConstraints, kind: "foreign key", object: r.display() + "." + k.Name, weight: r.Bytes,
 			sql: []string{"ALTER TABLE " + r.sql() + " ADD CONSTRAINT " + ident(k.Name) + " " + k.Def}}
-		if k.Type == "c" {
+		switch {
+		case r.Kind == "f":
+			n.kind = "foreign table check"
+		case k.Type == "c":
 			n.kind = "check"
 		}
 		c.addTo(objRef{pgClassClass, k.Rel}, objRef{pgConstraintClass, k.Oid}, n)

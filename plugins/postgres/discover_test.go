@@ -224,3 +224,26 @@ func TestDiscover_AFreshDatabaseHasNothingToCarry(t *testing.T) {
 		t.Errorf("left: %v", all.NotCarried)
 	}
 }
+
+// A role that may read tables sees everything but what the server shows to few.
+func TestDiscover_ARoleThatMayOnlyReadSeesTheCatalog(t *testing.T) {
+	url := dev.Database(t)
+	role := "reader_" + dev.MustQuery(t, url, "SELECT current_database()")
+	newRole(t, url, role)
+	defer dev.MustExec(t, url, "DROP OWNED BY "+role+"; DROP ROLE "+role)
+	dev.MustExec(t, url, kindsSQL, "GRANT pg_read_all_data TO "+role)
+	all, read := found(t, url, nil), found(t, asRole(t, url, role), nil)
+	have := map[string]bool{}
+	for _, st := range read.Steps {
+		have[st.Kind+" "+st.Object] = true
+	}
+	left := leftOver(read)
+	for _, st := range all.Steps {
+		if name := st.Kind + " " + st.Object; !have[name] && left[name] == "" {
+			t.Errorf("%s is left out in silence", name)
+		}
+	}
+	if left["user mapping postgres on here"] == "" {
+		t.Errorf("a mapping whose options cannot be seen: %v", left)
+	}
+}

@@ -6,9 +6,9 @@ import (
 )
 
 type typeDef struct {
-	Oid, Array, Rel uint32
-	Schema, Name    string
-	Kind            string
+	Oid, Array, Rel, Place uint32
+	Schema, Name           string
+	Kind                   string
 	// Labels are an enum's; Body is the rest of a domain, range or base type's definition.
 	Labels []string
 	Body   string
@@ -17,7 +17,7 @@ type typeDef struct {
 }
 
 const typeDefsSQL = `
-	SELECT t.oid, t.typarray, t.typrelid, n.nspname, t.typname, t.typtype::text,
+	SELECT t.oid, t.typarray, t.typrelid, n.oid, n.nspname, t.typname, t.typtype::text,
 	       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder),
 	       CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod)
 	            || CASE WHEN t.typcollation <> b.typcollation THEN ' COLLATE ' || quote_ident(cn.nspname) || '.' || quote_ident(co.collname) ELSE '' END
@@ -101,6 +101,9 @@ func (c *catalog) typeStep(t *typeDef) {
 func (c *catalog) shellStep(t *typeDef, whole *node) {
 	c.shells[t.Oid] = c.add(objRef{}, &node{phase: inTables, kind: "shell type", object: whole.object,
 		sql: []string{"CREATE TYPE " + ident(t.Schema, t.Name)}})
+	if place := c.byRef[objRef{pgNamespaceClass, t.Place}]; place != nil {
+		c.shells[t.Oid].deps = []*node{place}
+	}
 	whole.deps = append(whole.deps, c.shells[t.Oid])
 }
 

@@ -76,4 +76,6 @@ func spare(st *connectorv1.SchemaStep, why string) *connectorv1.Problem {
 }
 
 // byHand is what somebody who may can run at the target.
-func byHand(st *connectorv1.SchemaStep) string { return strings.Join(st.Sql, ";\n") + ";" }
+func byHand(st *connectorv1.SchemaStep) string {
+	return strings.TrimRight(strings.Join(st.Sql, ";\n"), "\n") + ";"
+}

@@ -44,7 +44,7 @@ var compared = map[string]bool{
 	"operator family": true, "operator family members": true, "operator class": true, "conversion": true, "transform": true,
 	"text search dictionary": true, "text search configuration": true, "text search parser": true, "text search template": true,
 	"language": true, "access method": true, "foreign data wrapper": true, "foreign server": true, "user mapping": true, "foreign table": true,
-	"index": true, "primary key": true, "unique constraint": true, "exclusion constraint": true, "foreign key": true, "check": true,
+	"index": true, "primary key": true, "unique constraint": true, "exclusion constraint": true, "foreign key": true, "check": true, "foreign table check": true,
 	"statistics": true, "view": true, "materialised view": true, "trigger": true, "rule": true, "policy": true, "event trigger": true, "publication": true,
 }
 
