@@ -41,6 +41,9 @@ func (c *catalog) readSettings(ctx context.Context) error {
 		WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2`)
 	for _, s := range found {
 		why := withheld[s.Name]
+		if s.Name == "default_transaction_read_only" && s.Value != "on" && s.Value != "true" {
+			why = ""
+		}
 		if s.Secret {
 			why, s.Value = "it may be a secret", "…"
 		}

@@ -230,8 +230,8 @@ func TestDiscover_ARoleThatMayOnlyReadSeesTheCatalog(t *testing.T) {
 	url := dev.Database(t)
 	role := "reader_" + dev.MustQuery(t, url, "SELECT current_database()")
 	newRole(t, url, role)
-	defer dev.MustExec(t, url, "DROP OWNED BY "+role+"; DROP ROLE "+role)
-	dev.MustExec(t, url, kindsSQL, "GRANT pg_read_all_data TO "+role)
+	defer dev.MustExec(t, url, "SET transaction_read_only = off; DROP OWNED BY "+role+"; DROP ROLE "+role)
+	dev.MustExec(t, url, "GRANT pg_read_all_data TO "+role, kindsSQL)
 	all, read := found(t, url, nil), found(t, asRole(t, url, role), nil)
 	have := map[string]bool{}
 	for _, st := range read.Steps {

@@ -105,6 +105,11 @@ CREATE COLLATION k.num (provider = icu, locale = 'en-u-kn-true'); COMMENT ON COL
 CREATE AGGREGATE k.total(bigint) (SFUNC = int8_sum, STYPE = numeric, PARALLEL = SAFE); COMMENT ON AGGREGATE k.total(bigint) IS 'aggregate';
 CREATE PROCEDURE k.go() LANGUAGE plpgsql AS 'BEGIN NULL; END';
 
+-- What needs itself: a default and checks of functions that take the rows, and a domain's that takes the domain.
+CREATE TABLE k.ring (id int, v int); CREATE FUNCTION k.ring_ok(k.ring) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1.v > 0'; ALTER TABLE k.ring ADD CONSTRAINT fine CHECK (k.ring_ok(ring.*)), ADD CHECK (v < 100);
+CREATE FUNCTION k.next_ring() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT coalesce(max(id), 0) + 1 FROM k.ring; END; ALTER TABLE k.ring ALTER id SET DEFAULT k.next_ring(); INSERT INTO k.ring (v) VALUES (1), (2);
+CREATE DOMAIN k.self AS int; CREATE FUNCTION k.self_ok(k.self) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1::int > 0'; ALTER DOMAIN k.self ADD CONSTRAINT ok CHECK (k.self_ok(VALUE)); CREATE TABLE k.selves (s k.self DEFAULT 5);
+
 -- Owners of every kind, and what a role makes later.
 ALTER SCHEMA k OWNER TO pg_monitor; ALTER TYPE k.whole OWNER TO pg_monitor; ALTER OPERATOR FAMILY k.whole_fam USING btree OWNER TO pg_monitor; ALTER OPERATOR CLASS k.whole_ops USING btree OWNER TO pg_monitor;
 ALTER OPERATOR k.<(k.whole, k.whole) OWNER TO pg_monitor; ALTER LANGUAGE ourpl OWNER TO pg_monitor; ALTER CONVERSION k.from_latin OWNER TO pg_monitor; ALTER TEXT SEARCH DICTIONARY k.dict OWNER TO pg_monitor;
@@ -117,10 +122,5 @@ CREATE PUBLICATION pub FOR TABLE k.split_1 (id) WITH (publish = 'insert'); COMME
 SELECT lo_from_bytea(0, 'large');
 DO $x$ BEGIN
   EXECUTE format($$COMMENT ON DATABASE %1$I IS 'data''base'; GRANT CREATE ON DATABASE %1$I TO pg_monitor; REVOKE TEMPORARY ON DATABASE %1$I FROM PUBLIC$$, current_database());
-  EXECUTE format($$ALTER DATABASE %1$I SET work_mem = '5MB'; ALTER DATABASE %1$I SET search_path = "$user", public, "My, Schema"; ALTER ROLE CURRENT_USER IN DATABASE %1$I SET our.setting = 'it''s'; ALTER DATABASE %1$I SET default_transaction_read_only = off$$, current_database());
+  EXECUTE format($$ALTER DATABASE %1$I SET work_mem = '5MB'; ALTER DATABASE %1$I SET search_path = "$user", public, "My, Schema"; ALTER ROLE CURRENT_USER IN DATABASE %1$I SET our.setting = 'it''s'; ALTER DATABASE %1$I SET default_transaction_read_only = on$$, current_database());
 END $x$;
-
--- What needs itself: a default and checks of functions that take the rows, and a domain's that takes the domain.
-CREATE TABLE k.ring (id int, v int); CREATE FUNCTION k.ring_ok(k.ring) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1.v > 0'; ALTER TABLE k.ring ADD CONSTRAINT fine CHECK (k.ring_ok(ring.*)), ADD CHECK (v < 100);
-CREATE FUNCTION k.next_ring() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT coalesce(max(id), 0) + 1 FROM k.ring; END; ALTER TABLE k.ring ALTER id SET DEFAULT k.next_ring(); INSERT INTO k.ring (v) VALUES (1), (2);
-CREATE DOMAIN k.self AS int; CREATE FUNCTION k.self_ok(k.self) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1::int > 0'; ALTER DOMAIN k.self ADD CONSTRAINT ok CHECK (k.self_ok(VALUE)); CREATE TABLE k.selves (s k.self DEFAULT 5);
