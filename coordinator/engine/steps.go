@@ -81,7 +81,33 @@ func (p *Pipeline) leave(steps []*connectorv1.SchemaStep, warnings map[uint32]*c
 	if len(warnings) == 0 {
 		return nil
 	}
+	p.dropDependents(warnings)
 	return store.PutCatalog(p.name, p.catalog)
+}
+
+// dropDependents gives up what would need a step that could not be carried, in later phases too: an index of an operator class.
+// Owners and grants name many objects, and go on without some.
+func (p *Pipeline) dropDependents(warnings map[uint32]*connectorv1.Problem) {
+	many := func(s *connectorv1.SchemaStep) bool { return s.Kind == "owner" || s.Kind == "grant" }
+	missing := map[uint32]string{}
+	p.catalog.Steps = slices.DeleteFunc(p.catalog.Steps, func(s *connectorv1.SchemaStep) bool {
+		if many(s) {
+			return false
+		}
+		if warnings[s.Id] != nil {
+			missing[s.Id] = s.Kind + " " + s.Object
+			return false
+		}
+		for _, a := range s.After {
+			if what := missing[a]; what != "" {
+				missing[s.Id] = s.Kind + " " + s.Object
+				p.catalog.NotCarried = append(p.catalog.NotCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
+					Reason: "it needs " + what + ", which is not carried", Todo: strings.Join(s.Sql, ";\n") + ";"})
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // atCutover are the steps that wait because changes are being applied.

@@ -31,21 +31,28 @@ func (f *findings) sinkSchema(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 	if len(req.Steps) == 0 {
 		return nil
 	}
-	if err := f.extensions(ctx, tx, s, req.Steps); err != nil {
+	ahead := lookAhead(req.Steps)
+	if err := f.extensions(ctx, tx, s, ahead); err != nil {
 		return err
 	}
 	if err := f.roles(ctx, tx, req.Steps); err != nil || req.Resuming {
 		return err
 	}
-	return f.namesTaken(ctx, tx, req.Steps)
+	have, err := theirsIfAny(ctx, tx)
+	if err != nil {
+		return err
+	}
+	f.rights(s, ahead, have)
+	f.namesTaken(have, req.Steps)
+	return nil
 }
 
 // extensions looks whether each extension is there or can be made.
-func (f *findings) extensions(ctx context.Context, tx pgx.Tx, s *sinkFacts, steps []*connectorv1.SchemaStep) error {
-	var wanted []string
-	for _, st := range steps {
+func (f *findings) extensions(ctx context.Context, tx pgx.Tx, s *sinkFacts, ahead *stepsAhead) error {
+	steps := map[string]*connectorv1.SchemaStep{}
+	for _, st := range ahead.steps {
 		if st.Kind == "extension" {
-			wanted = append(wanted, st.Object)
+			steps[st.Object] = st
 		}
 	}
 	found, err := list[struct {
@@ -54,15 +61,22 @@ func (f *findings) extensions(ctx context.Context, tx pgx.Tx, s *sinkFacts, step
 	}](ctx, tx, `
 		SELECT w.name, EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = w.name), EXISTS (SELECT FROM pg_extension e WHERE e.extname = w.name),
 		       EXISTS (SELECT FROM pg_available_extension_versions v WHERE v.name = w.name AND (v.trusted OR NOT v.superuser))
-		FROM unnest($1::text[]) w(name) ORDER BY 1`, wanted)
+		FROM unnest($1::text[]) w(name) ORDER BY 1`, slices.Collect(maps.Keys(steps)))
 	if err != nil {
 		return err
 	}
 	for _, e := range found {
-		f.check(!e.There && !e.Known, diag.MissingObject, "extension "+e.Name, "the source uses it and the target's server does not have it",
-			"Install the package of extension "+e.Name+" on the target's server.")
-		f.check(!e.There && e.Known && !e.OK && !s.SuperUser, diag.TargetRights, "extension "+e.Name, "only a superuser may make it",
-			"CREATE EXTENSION "+ident(e.Name)+";  -- as a superuser, in database "+s.Database)
+		st := steps[e.Name]
+		switch {
+		case e.There, e.Known && (e.OK || s.SuperUser):
+			f.Checks++
+		case !e.Known:
+			f.lack(ahead, st, diag.MissingObject, "extension "+e.Name, "the source has it and the target's server has not",
+				"Install the package of extension "+e.Name+" on the target's server.")
+		default:
+			f.lack(ahead, st, diag.TargetRights, "extension "+e.Name, "only a superuser may make it",
+				ahead.schemaOf(st)+byHand(st)+"  -- as a superuser, in database "+s.Database)
+		}
 	}
 	return nil
 }
@@ -94,14 +108,9 @@ func (f *findings) roles(ctx context.Context, tx pgx.Tx, steps []*connectorv1.Sc
 }
 
 // namesTaken finds objects that are there in another form than the steps would make them. Equal ones are accepted.
-func (f *findings) namesTaken(ctx context.Context, tx pgx.Tx, steps []*connectorv1.SchemaStep) error {
-	var some bool
-	if err := tx.QueryRow(ctx, anythingSQL).Scan(&some); err != nil || !some {
-		return err
-	}
-	have, err := readTheirs(ctx, tx)
-	if err != nil {
-		return err
+func (f *findings) namesTaken(have theirs, steps []*connectorv1.SchemaStep) {
+	if len(have) == 0 {
+		return
 	}
 	for _, st := range steps {
 		if !compared[st.Kind] {
@@ -111,5 +120,13 @@ func (f *findings) namesTaken(ctx context.Context, tx pgx.Tx, steps []*connector
 			f.check(differs, diag.NameTaken, st.Kind+" "+st.Object, "its definition is not that of the source")
 		}
 	}
-	return nil
+}
+
+// theirsIfAny reads a database only if somebody has made something in it.
+func theirsIfAny(ctx context.Context, tx pgx.Tx) (theirs, error) {
+	var some bool
+	if err := tx.QueryRow(ctx, anythingSQL).Scan(&some); err != nil || !some {
+		return nil, err
+	}
+	return readTheirs(ctx, tx)
 }

@@ -14,7 +14,7 @@ type sinkFacts struct {
 	CanCreate, CanReplicaRole bool
 	Role, Database, Encoding  string
 	Version                   int32
-	SuperUser                 bool
+	SuperUser, OwnsDatabase   bool
 }
 
 // The role may set session_replication_role when it may set the parameter; before 15 only superusers could.
@@ -22,7 +22,7 @@ const sinkFactsSQL = `
 	SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
 	       has_database_privilege(current_database(), 'CREATE'), has_parameter_privilege('session_replication_role', 'SET'),
 	       current_user::text, current_database()::text, pg_encoding_to_char(d.encoding)::text,
-	       current_setting('server_version_num')::int4, r.rolsuper
+	       current_setting('server_version_num')::int4, r.rolsuper, pg_has_role(d.datdba, 'USAGE')
 	FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()`
 
 // Check looks at everything that would stop the target side, and changes nothing.

@@ -170,12 +170,13 @@ func TestCheckSink_EncodingAndMissingExtension(t *testing.T) {
 	s := dev.Shared(t)
 	name := "latin_" + dev.MustQuery(t, src, "SELECT current_database()")
 	dev.MustExec(t, src, "CREATE DATABASE "+name+" ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
-	steps := []*connectorv1.SchemaStep{{Kind: "extension", Object: "vector"}, {Kind: "extension", Object: "hstore"},
+	steps := []*connectorv1.SchemaStep{{Id: 1, Kind: "extension", Object: "vector"}, {Id: 2, Kind: "extension", Object: "hstore"}, {Id: 3, Kind: "extension", Object: "pg_cron"},
+		{Id: 4, Kind: "table", Object: "public.t", After: []uint32{1}}, {Id: 5, Kind: "function", Object: "public.f()", After: []uint32{3}}, {Id: 6, Kind: "view", Object: "public.v", After: []uint32{5}},
 		{Kind: "owner", Object: "ghost", Sql: []string{"", ""}}, {Kind: "grant", Object: "ghost", Sql: []string{""}}, {Kind: "grant", Object: "PUBLIC"}}
 	got := checked(t, NewSink(), s.URL(name), &connectorv1.CheckRequest{Steps: steps, SourceVersion: "99.1 (Debian)"})
-	wants(t, got, map[string]string{"E4007 database " + name: "ENCODING 'UTF8'", "E4007 extension vector": "Install",
+	wants(t, got, map[string]string{"E4007 database " + name: "ENCODING 'UTF8'", "E4007 extension vector": "Install", "W4004 extension pg_cron": "Install",
 		"W4004 role ghost": `CREATE ROLE "ghost"`, "W4009 server": "newer"})
-	if len(got) != 4 {
+	if len(got) != 5 {
 		t.Errorf("problems: %v", got)
 	}
 	dev.MustExec(t, src, "DROP DATABASE "+name+" WITH (FORCE)")

@@ -43,7 +43,11 @@ type catalog struct {
 	columns map[uint32][]*column
 	arrayOf map[uint32]uint32
 	// owned are the sequences of a table's columns; onSequence the steps that set values.
-	owned      map[uint32][]*sequence
+	owned  map[uint32][]*sequence
+	checks map[uint32][]*tableCheck
+	// shells are types that have to be announced before their functions; foreign what only foreign tables have.
+	shells     map[uint32]*node
+	foreign    map[uint32]*foreignTable
 	onSequence map[uint32]*node
 	nodes      []*node
 	owners     []*node
@@ -55,6 +59,8 @@ type catalog struct {
 	skipped map[uint32]*pgRel
 	// keyIndex holds the indexes that identify rows: they are built before the load.
 	keyIndex map[uint32]bool
+	// spaces holds, by tablespace, the statements that would move there what lies there at the source.
+	spaces map[string][]string
 }
 
 func readCatalog(ctx context.Context, tx pgx.Tx, req *connectorv1.DiscoverRequest) (*catalog, error) {
@@ -65,7 +71,8 @@ func readCatalog(ctx context.Context, tx pgx.Tx, req *connectorv1.DiscoverReques
 	c := &catalog{
 		tx: tx, filter: f, types: map[uint32]*pgType{}, rels: map[uint32]*pgRel{}, columns: map[uint32][]*column{},
 		arrayOf: map[uint32]uint32{}, owned: map[uint32][]*sequence{}, onSequence: map[uint32]*node{}, byRef: map[objRef]*node{},
-		skipped: map[uint32]*pgRel{}, keyIndex: map[uint32]bool{},
+		skipped: map[uint32]*pgRel{}, keyIndex: map[uint32]bool{}, shells: map[uint32]*node{}, checks: map[uint32][]*tableCheck{}, foreign: map[uint32]*foreignTable{},
+		spaces: map[string][]string{},
 	}
 	if req.ValuesOnly {
 		return c, c.readSequences(ctx)
@@ -76,11 +83,12 @@ func readCatalog(ctx context.Context, tx pgx.Tx, req *connectorv1.DiscoverReques
 	}{
 		{"types", c.readTypes}, {"tables", c.readRelations}, {"columns", c.readColumns}, {"keys", c.readKeys},
 		{"schemas", c.readSchemas}, {"type definitions", c.readTypeSteps}, {"functions", c.readFunctions}, {"operators", c.readBuilt},
-		{"sequences", c.readSequences}, {"table definitions", c.readTableSteps}, {"indexes", c.readIndexes},
+		{"operator classes", c.readOperatorClasses}, {"handlers", c.readHandled}, {"foreign tables", c.readForeignTables}, {"sequences", c.readSequences}, {"table definitions", c.readTableSteps}, {"indexes", c.readIndexes},
 		{"constraints", c.readConstraints}, {"statistics", c.readStatistics}, {"views", c.readViews},
 		{"rules and triggers", c.readTriggers}, {"policies", c.readPolicies},
-		{"event triggers and publications", c.readCutover}, {"dependencies", c.link},
-		{"comments", c.readComments}, {"owners", c.readOwners}, {"privileges", c.readGrants}, {"other objects", c.readLeft},
+		{"event triggers and publications", c.readCutover}, {"settings", c.readSettings}, {"dependencies", c.link},
+		{"comments", c.readComments}, {"security labels", c.readLabels}, {"owners", c.readOwners}, {"privileges", c.readGrants},
+		{"other objects", c.readLeft},
 	} {
 		if err := read.f(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", read.what, err)

@@ -22,12 +22,16 @@ type column struct {
 	// Collation is set when it is not the type's own.
 	Collation string
 	// Loose: equality or order is not that of the bytes.
-	Loose       bool
-	Storage     string
-	Compression string
-	Statistics  int32
-	Options     []string
-	Local       bool
+	Loose bool
+	// Storage is set when it is not the type's own, TypeStorage always. Toastable: values may be compressed or lie elsewhere.
+	Storage, TypeStorage string
+	Toastable            bool
+	Compression          string
+	Statistics           int32
+	Options              []string
+	Local                bool
+	// Late: the default is a step of its own.
+	Late bool
 }
 
 const columnsSQL = `
@@ -38,8 +42,8 @@ const columnsSQL = `
 	       CASE WHEN a.attcollation = 0 THEN false
 	            WHEN o.collname = 'default' AND o_n.nspname = 'pg_catalog' THEN NOT base.bytewise
 	            ELSE NOT o.collisdeterministic OR NOT (coalesce(o.collcollate, '') IN ('C', 'POSIX') AND o.collprovider = 'c') END,
-	       CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text ELSE '' END, a.attcompression::text,
-	       coalesce(a.attstattarget, -1)::int4, coalesce(a.attoptions, '{}'), a.attislocal
+	       CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text ELSE '' END, t.typstorage::text, t.typstorage <> 'p', a.attcompression::text,
+	       coalesce(a.attstattarget, -1)::int4, coalesce(a.attoptions, '{}'), a.attislocal, false
 	FROM pg_attribute a
 	JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 	JOIN pg_type t ON t.oid = a.atttypid
@@ -48,7 +52,7 @@ const columnsSQL = `
 	LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 	LEFT JOIN pg_collation o ON o.oid = a.attcollation
 	LEFT JOIN pg_namespace o_n ON o_n.oid = o.collnamespace
-	WHERE c.relkind IN ('r', 'p', 'c', 'v') AND a.attnum > 0 AND NOT a.attisdropped AND ` + userSchema + `
+	WHERE c.relkind IN ('r', 'p', 'c', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND ` + userSchema + `
 	ORDER BY a.attrelid, a.attnum`
 
 func (c *catalog) readColumns(ctx context.Context) error {

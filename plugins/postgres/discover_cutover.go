@@ -48,7 +48,8 @@ func (c *catalog) stateSteps(n *node, state, table, what string) {
 	case "D":
 		n.sql = append(n.sql, sql)
 	default:
-		c.add(objRef{}, &node{phase: inCutover, kind: n.kind + " mode", object: n.object, deps: []*node{n}, sql: []string{sql}})
+		mode := c.add(objRef{}, &node{phase: inCutover, kind: n.kind + " mode", object: n.object, deps: []*node{n}, sql: []string{sql}})
+		mode.of, mode.table = n.of, n.table
 	}
 }
 
@@ -72,7 +73,7 @@ func (c *catalog) readTriggerClones(ctx context.Context) error {
 		if t.Enabled == "A" || t.Enabled == "R" {
 			phase = inCutover
 		}
-		c.add(objRef{}, &node{phase: phase, kind: "trigger mode", object: r.display() + "." + t.Name, deps: []*node{root},
+		c.addTo(objRef{pgClassClass, t.Rel}, objRef{}, &node{phase: phase, kind: "trigger mode", object: r.display() + "." + t.Name, deps: []*node{root},
 			sql: []string{"ALTER TABLE " + r.sql() + " " + enabledAs[t.Enabled] + "TRIGGER " + ident(t.Name)}})
 	}
 	return err

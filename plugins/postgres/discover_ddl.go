@@ -1,29 +1,37 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// readTableSteps writes one step per table; inline are the constraints that CREATE TABLE holds.
+// tableKinds are what relkinds of tables are called.
+var tableKinds = map[string]string{"r": "table", "p": "partitioned table", "f": "foreign table"}
+
+// tableCheck is a check that CREATE TABLE holds, unless it has to come late.
+type tableCheck struct {
+	Oid, Rel    uint32
+	Name, Def   string
+	Local, Late bool
+}
+
+func (k *tableCheck) sql() string { return "CONSTRAINT " + ident(k.Name) + " " + k.Def }
+
+// readTableSteps writes one step per table.
 func (c *catalog) readTableSteps(ctx context.Context) error {
-	checks, err := list[struct {
-		Oid, Rel   uint32
-		Name, Def  string
-		Local, Old bool
-	}](ctx, c.tx, `
+	checks, err := list[tableCheck](ctx, c.tx, `
 		SELECT k.oid, k.conrelid, k.conname, pg_get_constraintdef(k.oid), k.conislocal, false
 		FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE k.contype = 'c' AND k.convalidated AND c.relkind IN ('r', 'p') AND `+userSchema+` ORDER BY k.conrelid, k.conname COLLATE "C"`)
+		WHERE k.contype = 'c' AND k.convalidated AND c.relkind IN ('r', 'p', 'f') AND `+userSchema+` ORDER BY k.conrelid, k.conname COLLATE "C"`)
 	if err != nil {
 		return err
 	}
-	inline := map[uint32][]string{}
 	for _, k := range checks {
 		if r := c.rels[k.Rel]; r != nil && (k.Local || r.Partition) {
-			inline[k.Rel] = append(inline[k.Rel], "CONSTRAINT "+ident(k.Name)+" "+k.Def)
+			c.checks[k.Rel] = append(c.checks[k.Rel], k)
 		}
 	}
 	index := map[uint32]uint32{}
@@ -31,14 +39,12 @@ func (c *catalog) readTableSteps(ctx context.Context) error {
 		index[r.Oid] = uint32(i) + 1
 	}
 	for _, r := range c.order {
-		if (r.Kind != "r" && r.Kind != "p") || c.skipped[r.Oid] != nil {
+		kind := tableKinds[r.Kind]
+		if kind == "" || c.skipped[r.Oid] != nil {
 			continue
 		}
-		n := &node{phase: inTables, kind: "table", object: r.display(), table: index[r.Oid], weight: r.Bytes}
-		if r.Kind == "p" {
-			n.kind = "partitioned table"
-		}
-		n.sql = append([]string{c.createTable(r, inline[r.Oid])}, c.afterCreate(r)...)
+		n := &node{phase: inTables, kind: kind, object: r.display(), table: index[r.Oid], weight: r.Bytes}
+		n.sql = c.tableSQL(r)
 		c.addTable(r, n)
 	}
 	for _, k := range checks {
@@ -65,16 +71,20 @@ func (c *catalog) addTable(r *pgRel, n *node) {
 			v.deps = append(v.deps, n)
 		}
 	}
-	if r.Tablespace != "" {
-		c.leave("tablespace", r.display(), "it lies in tablespace "+r.Tablespace+"; at the target it lies in the database's default",
-			"ALTER TABLE "+r.sql()+" SET TABLESPACE …, if there is a fitting one")
-	}
+	c.inSpace(r.Tablespace, "ALTER TABLE "+r.sql())
 }
 
-func (c *catalog) createTable(r *pgRel, inline []string) string {
+func (c *catalog) tableSQL(r *pgRel) []string {
+	return append([]string{c.createTable(r)}, c.afterCreate(r)...)
+}
+
+func (c *catalog) createTable(r *pgRel) string {
 	var b strings.Builder
 	b.WriteString("CREATE ")
-	if r.Persistence == "u" {
+	switch {
+	case r.Kind == "f":
+		b.WriteString("FOREIGN ")
+	case r.Persistence == "u":
 		b.WriteString("UNLOGGED ")
 	}
 	b.WriteString("TABLE " + r.sql())
@@ -86,7 +96,11 @@ func (c *catalog) createTable(r *pgRel, inline []string) string {
 			items = append(items, c.columnDef(r, col))
 		}
 	}
-	items = append(items, inline...)
+	for _, k := range c.checks[r.Oid] {
+		if !k.Late {
+			items = append(items, k.sql())
+		}
+	}
 	if r.OfType != "" {
 		b.WriteString(" OF " + r.OfType)
 	}
@@ -99,6 +113,9 @@ func (c *catalog) createTable(r *pgRel, inline []string) string {
 			parents[i] = c.relName(p)
 		}
 		b.WriteString(" INHERITS (" + strings.Join(parents, ", ") + ")")
+	}
+	if f := c.foreign[r.Oid]; f != nil {
+		b.WriteString(f.sql())
 	}
 	if r.Kind == "p" {
 		b.WriteString(" PARTITION BY " + r.PartKey)
@@ -137,7 +154,7 @@ func with(options []string) string {
 func (c *catalog) columnDef(r *pgRel, col *column) string {
 	s := ident(col.Name) + " " + col.TypeName
 	if col.Compression != "" {
-		s += " COMPRESSION " + map[string]string{"p": "pglz", "l": "lz4"}[col.Compression]
+		s += " COMPRESSION " + compressions[col.Compression]
 	}
 	if col.Collation != "" {
 		s += " COLLATE " + col.Collation
@@ -149,7 +166,7 @@ func (c *catalog) columnDef(r *pgRel, col *column) string {
 		s += " GENERATED ALWAYS AS (" + col.Default + ") VIRTUAL"
 	case col.Identity != "":
 		s += c.identity(r, col)
-	case col.Default != "":
+	case col.Default != "" && !col.Late:
 		s += " DEFAULT " + col.Default
 	}
 	if col.NotNull {
@@ -177,17 +194,16 @@ func (c *catalog) afterCreate(r *pgRel) []string {
 	alter := "ALTER TABLE ONLY " + r.sql() + " "
 	for _, col := range c.columns[r.Oid] {
 		at := alter + "ALTER COLUMN " + ident(col.Name) + " "
-		if inherited := !col.Local && !r.Partition; inherited || r.OfType != "" {
+		inherited := !col.Local && !r.Partition
+		if inherited || r.OfType != "" {
 			out = append(out, inheritedColumn(at, col)...)
 		}
-		if col.Storage != "" {
-			out = append(out, at+"SET STORAGE "+map[string]string{"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}[col.Storage])
+		out = append(out, columnSettings(at, col, inherited)...)
+		if inherited && col.Toastable && r.Kind != "f" {
+			out = append(out, at+"SET COMPRESSION "+cmp.Or(compressions[col.Compression], "DEFAULT"))
 		}
-		if col.Statistics >= 0 {
-			out = append(out, at+fmt.Sprintf("SET STATISTICS %d", col.Statistics))
-		}
-		if len(col.Options) > 0 {
-			out = append(out, at+"SET"+strings.TrimPrefix(with(col.Options), " WITH"))
+		if f := c.foreign[r.Oid]; f != nil && f.columns[col.Num] != "" {
+			out = append(out, at+"OPTIONS ("+f.columns[col.Num]+")")
 		}
 	}
 	if r.Partition && len(r.Parents) == 1 {
@@ -195,25 +211,52 @@ func (c *catalog) afterCreate(r *pgRel) []string {
 	}
 	for _, s := range c.owned[r.Oid] {
 		i := slices.IndexFunc(c.columns[r.Oid], func(col *column) bool { return col.Num == s.OwnerColumn })
+		if s.Identity && s.Unlogged != s.OwnerUnlogged {
+			out = append(out, "ALTER SEQUENCE "+ident(s.Schema, s.Name)+" SET "+map[bool]string{true: "UNLOGGED", false: "LOGGED"}[s.Unlogged])
+		}
 		if !s.Identity && i >= 0 {
 			out = append(out, "ALTER SEQUENCE "+ident(s.Schema, s.Name)+" OWNED BY "+r.sql()+"."+ident(c.columns[r.Oid][i].Name))
 		}
 	}
+	return append(out, identityOf(r)...)
+}
+
+// identityOf is what the log holds of a changed row, where it is not the primary key and no index has to be there first.
+func identityOf(r *pgRel) []string {
 	switch r.Identity {
 	case "f":
-		out = append(out, alter+"REPLICA IDENTITY FULL")
+		return []string{"ALTER TABLE ONLY " + r.sql() + " REPLICA IDENTITY FULL"}
 	case "n":
-		out = append(out, alter+"REPLICA IDENTITY NOTHING")
+		if r.Kind == "r" || r.Kind == "p" || r.Kind == "m" {
+			return []string{"ALTER TABLE ONLY " + r.sql() + " REPLICA IDENTITY NOTHING"}
+		}
+	}
+	return nil
+}
+
+// columnSettings is how a column is stored and sampled. An inherited one begins with its parent's settings.
+func columnSettings(at string, col *column, inherited bool) []string {
+	var out []string
+	if col.Storage != "" || inherited && col.Toastable {
+		out = append(out, at+"SET STORAGE "+map[string]string{"p": "PLAIN", "e": "EXTERNAL", "m": "MAIN", "x": "EXTENDED"}[cmp.Or(col.Storage, col.TypeStorage)])
+	}
+	if col.Statistics >= 0 {
+		out = append(out, at+fmt.Sprintf("SET STATISTICS %d", col.Statistics))
+	}
+	if len(col.Options) > 0 {
+		out = append(out, at+"SET"+strings.TrimPrefix(with(col.Options), " WITH"))
 	}
 	return out
 }
+
+var compressions = map[string]string{"p": "pglz", "l": "lz4"}
 
 // inheritedColumn sets what a child may have otherwise than its parent.
 func inheritedColumn(at string, col *column) []string {
 	var out []string
 	switch {
 	case col.Generated != "":
-	case col.Default != "":
+	case col.Default != "" && !col.Late:
 		out = append(out, at+"SET DEFAULT "+col.Default)
 	case col.Identity == "":
 		out = append(out, at+"DROP DEFAULT")

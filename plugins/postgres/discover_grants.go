@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// aclSQL lists objects with privileges: class, oid, owner, what acldefault calls the kind, the list, the column.
-var aclSQL = `
-	SELECT 'pg_class'::regclass::oid AS class, c.oid, c.relowner AS owner, CASE WHEN c.relkind = 'S' THEN 's' ELSE 'r' END AS kind, c.relacl AS acl, '' AS col
-	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND ` + userSchema + `
-	UNION ALL SELECT 'pg_class'::regclass, c.oid, c.relowner, 'c', a.attacl, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-	JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.attacl IS NOT NULL AND ` + userSchema + `
-	UNION ALL SELECT 'pg_namespace'::regclass, n.oid, n.nspowner, 'n', n.nspacl, '' FROM pg_namespace n WHERE n.nspacl IS NOT NULL AND ` + userSchema + `
-	UNION ALL SELECT 'pg_proc'::regclass, p.oid, p.proowner, 'f', p.proacl, '' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-	WHERE p.proacl IS NOT NULL AND ` + userSchema + `
-	UNION ALL SELECT 'pg_type'::regclass, t.oid, t.typowner, 'T', t.typacl, '' FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-	WHERE t.typacl IS NOT NULL AND ` + userSchema
+// aclSQL lists objects with privileges: class, oid, column number, owner, what acldefault calls the kind, the list, the column.
+const aclSQL = `
+	SELECT 'pg_class'::regclass::oid AS class, c.oid, 0 AS sub, c.relowner AS owner, CASE WHEN c.relkind = 'S' THEN 's' ELSE 'r' END AS kind, c.relacl AS acl, '' AS col
+	FROM pg_class c WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relnamespace IS DISTINCT FROM to_regnamespace('information_schema')
+	UNION ALL SELECT 'pg_class'::regclass, c.oid, a.attnum, c.relowner, 'c', a.attacl, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attacl IS NOT NULL
+	UNION ALL SELECT 'pg_namespace'::regclass, n.oid, 0, n.nspowner, 'n', n.nspacl, '' FROM pg_namespace n WHERE n.nspacl IS NOT NULL AND n.nspname NOT IN ('drover', 'information_schema')
+	UNION ALL SELECT 'pg_proc'::regclass, p.oid, 0, p.proowner, 'f', p.proacl, '' FROM pg_proc p WHERE p.proacl IS NOT NULL
+	UNION ALL SELECT 'pg_type'::regclass, t.oid, 0, t.typowner, 'T', t.typacl, '' FROM pg_type t WHERE t.typacl IS NOT NULL
+	UNION ALL SELECT 'pg_language'::regclass, l.oid, 0, l.lanowner, 'l', l.lanacl, '' FROM pg_language l WHERE l.lanacl IS NOT NULL
+	UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, w.oid, 0, w.fdwowner, 'F', w.fdwacl, '' FROM pg_foreign_data_wrapper w WHERE w.fdwacl IS NOT NULL
+	UNION ALL SELECT 'pg_foreign_server'::regclass, s.oid, 0, s.srvowner, 'S', s.srvacl, '' FROM pg_foreign_server s WHERE s.srvacl IS NOT NULL
+	UNION ALL SELECT 'pg_database'::regclass, d.oid, 0, d.datdba, 'd', d.datacl, '' FROM pg_database d WHERE d.datacl IS NOT NULL AND d.datname = current_database()`
 
 type grant struct {
 	Class, Oid uint32
@@ -30,11 +31,13 @@ type grant struct {
 	Option, Revoked bool
 }
 
-// grantsSQL compares each list with the default of its kind: both directions are told.
-var grantsSQL = `
-	WITH o AS (` + aclSQL + `),
+// grantsSQL compares each list with what the object had when the server or an extension made it, else with the default of its
+// kind: both directions are told.
+const grantsSQL = `
+	WITH o AS (SELECT l.*, coalesce(p.initprivs, acldefault(l.kind::"char", l.owner)) AS before FROM (` + aclSQL + `) l
+	           LEFT JOIN pg_init_privs p ON p.classoid = l.class AND p.objoid = l.oid AND p.objsubid = l.sub),
 	have AS (SELECT o.*, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.acl) x),
-	base AS (SELECT o.*, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(acldefault(o.kind::"char", o.owner)) x),
+	base AS (SELECT o.*, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.before) x),
 	diff AS (
 		SELECT class, oid, kind, col, grantee, privilege_type, is_grantable, false AS revoked FROM have h WHERE NOT EXISTS (SELECT FROM base b
 		 WHERE (b.class, b.oid, b.col, b.grantee, b.privilege_type, b.is_grantable) = (h.class, h.oid, h.col, h.grantee, h.privilege_type, h.is_grantable))
@@ -54,8 +57,7 @@ func (c *catalog) readGrants(ctx context.Context) error {
 	}
 	steps := map[string]*node{}
 	for _, g := range found {
-		on := c.byRef[objRef{g.Class, g.Oid}]
-		if on == nil || on.kind == "extension" || on.gone != "" {
+		if on := c.byRef[objRef{g.Class, g.Oid}]; g.Kind != "d" && g.Oid >= firstUserOID && (on == nil || on.gone != "") {
 			continue
 		}
 		c.grantTo(steps, g.Grantee, g.sql())
@@ -94,7 +96,9 @@ func role(name string) string {
 }
 
 func (g *grant) sql() string {
-	word := map[string]string{"r": "TABLE ", "c": "TABLE ", "s": "SEQUENCE ", "n": "SCHEMA ", "f": "ROUTINE ", "T": "TYPE "}[g.Kind]
+	if g.Kind == "d" {
+		return onDatabase(grantSQL(g.Revoked, g.Option, g.Privileges+" ON DATABASE "+thisDatabase, g.Grantee))
+	}
 	what := g.Privileges
 	if g.Column != "" {
 		parts := strings.Split(g.Privileges, ",")
@@ -103,7 +107,13 @@ func (g *grant) sql() string {
 		}
 		what = strings.Join(parts, ", ")
 	}
-	return grantSQL(g.Revoked, g.Option, what+" ON "+word+g.Identity, g.Grantee)
+	return grantSQL(g.Revoked, g.Option, what+" ON "+grantWords[g.Kind]+g.Identity, g.Grantee)
+}
+
+// grantWords are what GRANT calls the kinds of acldefault.
+var grantWords = map[string]string{
+	"r": "TABLE ", "c": "TABLE ", "s": "SEQUENCE ", "n": "SCHEMA ", "f": "ROUTINE ", "T": "TYPE ", "l": "LANGUAGE ",
+	"F": "FOREIGN DATA WRAPPER ", "S": "FOREIGN SERVER ",
 }
 
 func grantSQL(revoked, option bool, what, who string) string {

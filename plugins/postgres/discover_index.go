@@ -73,9 +73,6 @@ func (c *catalog) indexStep(i *index) {
 		return
 	}
 	n := &node{phase: inIndexes, kind: "index", object: display(i.Schema, i.Name), weight: max(i.Bytes, r.Bytes/8)}
-	if t := c.byRef[objRef{pgClassClass, i.Rel}]; t != nil {
-		n.table = t.table
-	}
 	alter := "ALTER TABLE ONLY " + r.sql() + " "
 	if r.Kind == "m" {
 		n.phase, alter = inFinish, "ALTER MATERIALIZED VIEW "+r.sql()+" "
@@ -99,11 +96,8 @@ func (c *catalog) indexStep(i *index) {
 	if !i.Valid {
 		n.gone = "the source marks the index as invalid"
 	}
-	if i.Tablespace != "" {
-		c.leave("tablespace", n.object, "it lies in tablespace "+i.Tablespace+"; at the target it lies in the database's default",
-			"ALTER INDEX "+ident(i.Schema, i.Name)+" SET TABLESPACE …, if there is a fitting one")
-	}
-	c.add(objRef{pgClassClass, i.Oid}, n)
+	c.inSpace(i.Tablespace, "ALTER INDEX "+ident(i.Schema, i.Name))
+	c.addTo(objRef{pgClassClass, i.Rel}, objRef{pgClassClass, i.Oid}, n)
 	c.alias(objRef{pgConstraintClass, i.Con}, n)
 }
 
@@ -113,7 +107,7 @@ func (c *catalog) attachStep(i *index, parentName string) {
 	if child == nil || parent == nil || i.Parent == 0 {
 		return
 	}
-	c.add(objRef{}, &node{phase: max(child.phase, parent.phase), kind: "index attachment", object: display(i.Schema, i.Name), table: child.table,
+	c.addTo(objRef{pgClassClass, i.Rel}, objRef{}, &node{phase: max(child.phase, parent.phase), kind: "index attachment", object: display(i.Schema, i.Name),
 		deps: []*node{child, parent},
 		sql:  []string{"ALTER INDEX " + parentName + " ATTACH PARTITION " + ident(i.Schema, i.Name)}})
 }
@@ -130,7 +124,7 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 	found, err := list[constraint](ctx, c.tx, `
 		SELECT k.oid, k.conrelid, k.confrelid, k.conname, pg_get_constraintdef(k.oid), k.contype::text, k.convalidated, k.conislocal
 		FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p') AND k.conparentid = 0 AND (k.contype = 'f' OR (k.contype = 'c' AND NOT k.convalidated AND k.conislocal))
+		WHERE c.relkind IN ('r', 'p', 'f') AND k.conparentid = 0 AND (k.contype = 'f' OR (k.contype = 'c' AND NOT k.convalidated AND k.conislocal))
 		  AND `+userSchema+` ORDER BY k.oid`)
 	if err != nil {
 		return err
@@ -143,13 +137,13 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 		// Without ONLY: a check goes to the children, a foreign key of a partitioned table to its partitions.
 		n := &node{phase: inConstraints, kind: "foreign key", object: r.display() + "." + k.Name, weight: r.Bytes,
 			sql: []string{"ALTER TABLE " + r.sql() + " ADD CONSTRAINT " + ident(k.Name) + " " + k.Def}}
-		if k.Type == "c" {
+		switch {
+		case r.Kind == "f":
+			n.kind = "foreign table check"
+		case k.Type == "c":
 			n.kind = "check"
 		}
-		if t := c.byRef[objRef{pgClassClass, k.Rel}]; t != nil {
-			n.table = t.table
-		}
-		c.add(objRef{pgConstraintClass, k.Oid}, n)
+		c.addTo(objRef{pgClassClass, k.Rel}, objRef{pgConstraintClass, k.Oid}, n)
 		if k.Type == "f" && k.Valid && r.Kind != "p" {
 			c.validateLater(r, k, n)
 		}
@@ -162,17 +156,20 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 func (c *catalog) validateLater(r *pgRel, k *constraint, n *node) {
 	alter := "ALTER TABLE " + r.sql() + " "
 	n.sql[0] += " NOT VALID"
-	c.add(objRef{}, &node{phase: n.phase, kind: "foreign key rows", object: n.object, table: n.table, weight: n.weight, deps: []*node{n},
+	c.addTo(objRef{pgClassClass, k.Rel}, objRef{}, &node{phase: n.phase, kind: "foreign key rows", object: n.object, weight: n.weight, deps: []*node{n},
 		sql: []string{alter + "VALIDATE CONSTRAINT " + ident(k.Name)}})
 }
 
 func (c *catalog) readStatistics(ctx context.Context) error {
-	found, err := list[named](ctx, c.tx, `
+	found, err := list[struct {
+		named
+		Rel uint32
+	}](ctx, c.tx, `
 		SELECT e.oid, n.nspname, e.stxname, pg_get_statisticsobjdef(e.oid) || CASE WHEN coalesce(e.stxstattarget, -1) < 0 THEN ''
-		       ELSE '; ALTER STATISTICS ' || quote_ident(n.nspname) || '.' || quote_ident(e.stxname) || ' SET STATISTICS ' || e.stxstattarget END
+		       ELSE '; ALTER STATISTICS ' || quote_ident(n.nspname) || '.' || quote_ident(e.stxname) || ' SET STATISTICS ' || e.stxstattarget END, e.stxrelid
 		FROM pg_statistic_ext e JOIN pg_namespace n ON n.oid = e.stxnamespace WHERE `+userSchema+` ORDER BY e.oid`)
 	for _, s := range found {
-		c.add(objRef{pgStatisticClass, s.Oid}, &node{phase: inIndexes, kind: "statistics", object: display(s.Schema, s.Name), sql: []string{s.SQL}})
+		c.addTo(objRef{pgClassClass, s.Rel}, objRef{pgStatisticClass, s.Oid}, &node{phase: inIndexes, kind: "statistics", object: display(s.Schema, s.Name), sql: []string{s.SQL}})
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"cmp"
-	"context"
 	"slices"
 
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -13,18 +12,23 @@ type objRef struct{ class, oid uint32 }
 
 // Catalogs by their fixed oids.
 const (
-	pgTypeClass       = 1247
-	pgProcClass       = 1255
-	pgClassClass      = 1259
-	pgAttrdefClass    = 2604
-	pgConstraintClass = 2606
-	pgNamespaceClass  = 2615
-	pgRewriteClass    = 2618
-	pgTriggerClass    = 2620
-	pgExtensionClass  = 3079
-	pgPolicyClass     = 3256
-	pgStatisticClass  = 3381
-	pgCollationClass  = 3456
+	pgTypeClass        = 1247
+	pgProcClass        = 1255
+	pgClassClass       = 1259
+	pgUserMappingClass = 1418
+	pgAmopClass        = 2602
+	pgAmprocClass      = 2603
+	pgAttrdefClass     = 2604
+	pgConstraintClass  = 2606
+	pgNamespaceClass   = 2615
+	pgOpclassClass     = 2616
+	pgRewriteClass     = 2618
+	pgTriggerClass     = 2620
+	pgOpfamilyClass    = 2753
+	pgExtensionClass   = 3079
+	pgPolicyClass      = 3256
+	pgStatisticClass   = 3381
+	pgCollationClass   = 3456
 )
 
 // node is a step in the making.
@@ -36,14 +40,24 @@ type node struct {
 	sql    []string
 	weight int64
 	deps   []*node
-	// gone says why the node is not carried after all.
-	gone string
+	// of is the table that this belongs to.
+	of *node
+	// gone says why the node is not carried after all, todo what to do then when it is not to make it by hand.
+	gone, todo string
 	// chosen: wanted by the include patterns, directly or because something wanted needs it.
 	chosen bool
 	id     uint32
 	mark   int
 	// fill is the step that fills this materialised view.
 	fill *node
+}
+
+// addTo makes a node known that belongs to a table, whose number its step bears.
+func (c *catalog) addTo(table, ref objRef, n *node) *node {
+	if n.of = c.byRef[table]; n.of != nil {
+		n.table = n.of.table
+	}
+	return c.add(ref, n)
 }
 
 // add makes a node known under its address; ref may be zero.
@@ -62,65 +76,10 @@ func (c *catalog) alias(ref objRef, n *node) {
 	}
 }
 
-type dependency struct {
-	Class, Oid, RefClass, RefOid uint32
-}
-
-// link joins the nodes by pg_depend, decides what the patterns leave out, and puts everything in order. Edges from an
-// owned sequence to its table are left out: the table's default needs the sequence, and OWNED BY comes after both.
-func (c *catalog) link(ctx context.Context) error {
-	deps, err := list[dependency](ctx, c.tx, `
-		SELECT DISTINCT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_depend d
-		WHERE d.objid >= 16384 AND d.refobjid >= 2200 AND d.deptype IN ('n', 'a', 'i', 'P', 'S')
-		  AND NOT (d.deptype = 'a' AND d.refobjsubid <> 0 AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-		           AND EXISTS (SELECT FROM pg_sequence q WHERE q.seqrelid = d.objid))`)
-	if err != nil {
-		return err
-	}
-	for _, d := range deps {
-		from, to := c.byRef[objRef{d.Class, d.Oid}], c.byRef[objRef{d.RefClass, d.RefOid}]
-		if from == nil || from == to {
-			continue
-		}
-		if to != nil {
-			from.deps = append(from.deps, to)
-			continue
-		}
-		if why := c.missing(objRef{d.RefClass, d.RefOid}); why != "" && from.gone == "" {
-			from.gone = why
-		}
-	}
-	c.orderFills()
-	for _, n := range c.nodes {
-		slices.SortFunc(n.deps, byPlace)
-		n.deps = slices.Compact(n.deps)
-	}
-	c.dropGone()
-	c.choose()
-	c.raise()
-	return nil
-}
-
-// notCarriedClasses are catalogs of kinds that have no steps: operator classes and families, parsers and templates of text search,
-// languages, servers.
-var notCarriedClasses = map[uint32]bool{2616: true, 2753: true, 3601: true, 3764: true, 2612: true, 1417: true, 2328: true}
-
-// missing says why something that others need has no step, or nothing when it is the system's own.
-func (c *catalog) missing(ref objRef) string {
-	switch r := c.rels[ref.oid]; {
-	case ref.oid < firstUserOID:
-	case ref.class == pgClassClass && c.skipped[ref.oid] != nil:
-		return "it needs " + r.display() + ", which is left out"
-	case ref.class == pgClassClass && r != nil && r.Kind == "f":
-		return "it needs foreign table " + r.display() + ", which is not carried"
-	case notCarriedClasses[ref.class]:
-		return "it needs an object of a kind that is not carried"
-	}
-	return ""
-}
-
-// orderFills: a materialised view over another one, directly or through views, is filled after it.
+// orderFills: a materialised view over another one, directly or through views, is filled after it. One over a foreign table is left
+// empty: a copy must not wait for a server that it knows nothing of.
 func (c *catalog) orderFills() {
+	far := c.farTables()
 	for _, n := range c.nodes {
 		if n.fill == nil {
 			continue
@@ -133,14 +92,39 @@ func (c *catalog) orderFills() {
 					continue
 				}
 				seen[d] = true
-				if d.fill != nil {
+				switch {
+				case d.fill != nil:
 					n.fill.deps = append(n.fill.deps, d.fill)
+				case far[d] != "" && n.fill.gone == "":
+					n.fill.gone, n.fill.todo = "it reads foreign table "+far[d]+", whose server may ask for a password", n.fill.sql[0]+";"
 				}
 				below(d)
 			}
 		}
 		below(n)
 	}
+}
+
+// farTables are foreign tables and what reads them along with its own rows: tables that they inherit from or are partitions of.
+func (c *catalog) farTables() map[*node]string {
+	far := map[*node]string{}
+	var mark func(uint32, string)
+	mark = func(oid uint32, name string) {
+		r, n := c.rels[oid], c.byRef[objRef{pgClassClass, oid}]
+		if r == nil || n == nil || far[n] != "" {
+			return
+		}
+		far[n] = name
+		for _, p := range r.Parents {
+			mark(p, name)
+		}
+	}
+	for _, r := range c.order {
+		if r.Kind == "f" {
+			mark(r.Oid, r.display())
+		}
+	}
+	return far
 }
 
 // dropGone takes out what was given up, and everything that needs it.
@@ -157,7 +141,7 @@ func (c *catalog) dropGone() {
 	}
 	for _, n := range c.nodes {
 		if n.gone != "" {
-			c.leave(n.kind, n.object, n.gone, "create it by hand once what it needs is there")
+			c.leave(n.kind, n.object, n.gone, cmp.Or(n.todo, "create it by hand once what it needs is there"))
 		}
 	}
 	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool { return n.gone != "" })
@@ -179,7 +163,12 @@ func (c *catalog) choose() {
 		}
 	}
 	for _, n := range c.nodes {
-		if n.table > 0 || n.kind == "partitioned table" {
+		if n.of == nil && (n.table > 0 || n.kind == "partitioned table") {
+			want(n)
+		}
+	}
+	for _, n := range c.nodes {
+		if n.of != nil && n.of.chosen {
 			want(n)
 		}
 	}
@@ -228,7 +217,7 @@ func (c *catalog) steps() []*connectorv1.SchemaStep {
 			Id: n.id, Phase: n.phase, Kind: n.kind, Object: n.object, Table: n.table, Dialect: Dialect, Sql: n.sql, Weight: n.weight,
 		}
 		for _, d := range n.deps {
-			if d.phase == n.phase && d.mark == 2 {
+			if d.mark == 2 {
 				step.After = append(step.After, d.id)
 			}
 		}

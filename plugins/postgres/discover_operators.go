@@ -45,11 +45,13 @@ func ofItself(class, oid string) string {
 }
 
 // readBuilt carries casts, operators, and the dictionaries and configurations of text search.
-func (c *catalog) readBuilt(ctx context.Context) error {
+func (c *catalog) readBuilt(ctx context.Context) error { return c.addBuilt(ctx, builtSQL) }
+
+func (c *catalog) addBuilt(ctx context.Context, sql string) error {
 	found, err := list[struct {
 		Class, Oid        uint32
 		Kind, Object, SQL string
-	}](ctx, c.tx, builtSQL)
+	}](ctx, c.tx, sql)
 	for _, b := range found {
 		c.add(objRef{b.Class, b.Oid}, &node{phase: inTables, kind: b.Kind, object: b.Object, sql: []string{b.SQL}})
 	}

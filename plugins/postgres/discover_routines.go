@@ -19,8 +19,9 @@ func (c *catalog) readFunctions(ctx context.Context) error {
 		return err
 	}
 	found, err := list[routine](ctx, c.tx, `
-		SELECT p.oid, n.nspname, p.proname, p.prokind::text, pg_get_function_identity_arguments(p.oid), pg_get_functiondef(p.oid)
-		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+		SELECT p.oid, n.nspname, p.proname, CASE WHEN l.lanname IN ('c', 'internal') THEN 'C function' WHEN p.prokind = 'p' THEN 'procedure' ELSE 'function' END,
+		       pg_get_function_identity_arguments(p.oid), pg_get_functiondef(p.oid)
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
 		WHERE p.prokind IN ('f', 'p', 'w') AND `+userSchema+` AND `+notMember("pg_proc", "p.oid")+`
 		  AND NOT EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i')
 		ORDER BY p.oid`)
@@ -28,11 +29,7 @@ func (c *catalog) readFunctions(ctx context.Context) error {
 		return err
 	}
 	for _, r := range found {
-		kind := map[string]string{"p": "procedure"}[r.Kind]
-		if kind == "" {
-			kind = "function"
-		}
-		c.add(objRef{pgProcClass, r.Oid}, &node{phase: inTables, kind: kind, sql: []string{r.SQL},
+		c.add(objRef{pgProcClass, r.Oid}, &node{phase: inTables, kind: r.Kind, sql: []string{r.SQL},
 			object: display(r.Schema, r.Name) + "(" + r.Identity + ")"})
 	}
 	return c.readAggregates(ctx)

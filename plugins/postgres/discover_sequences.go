@@ -8,17 +8,19 @@ import (
 
 // sequence is one sequence; Owner and OwnerColumn are set when it belongs to a column, Identity when it is the column's own.
 type sequence struct {
-	Oid                          uint32
-	Schema, Name                 string
-	Type                         string
-	Start, Increment             int64
-	Min, Max, Cache              int64
-	Cycle                        bool
-	Last                         *int64
-	Readable                     bool
-	Owner                        uint32
-	OwnerColumn                  int16
-	Identity, Unlogged, Extended bool
+	Oid                uint32
+	Schema, Name       string
+	Type               string
+	Start, Increment   int64
+	Min, Max, Cache    int64
+	Cycle              bool
+	Last               *int64
+	Readable           bool
+	Owner              uint32
+	OwnerColumn        int16
+	Identity, Unlogged bool
+	// OwnerUnlogged is how a column's table is: an identity column's sequence begins like its table.
+	OwnerUnlogged bool
 }
 
 const sequencesSQL = `
@@ -26,10 +28,11 @@ const sequencesSQL = `
 	       s.seqcache, s.seqcycle,
 	       CASE WHEN has_sequence_privilege(c.oid, 'SELECT,USAGE') THEN pg_sequence_last_value(c.oid) END,
 	       has_sequence_privilege(c.oid, 'SELECT'),
-	       coalesce(d.refobjid, 0), coalesce(d.refobjsubid, 0)::int2, coalesce(d.deptype = 'i', false), c.relpersistence = 'u', false
+	       coalesce(d.refobjid, 0), coalesce(d.refobjsubid, 0)::int2, coalesce(d.deptype = 'i', false), c.relpersistence = 'u', coalesce(oc.relpersistence = 'u', false)
 	FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
 	     AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+	LEFT JOIN pg_class oc ON oc.oid = d.refobjid
 	WHERE c.relpersistence <> 't' AND `
 
 func (c *catalog) readSequences(ctx context.Context) error {
@@ -47,7 +50,7 @@ func (c *catalog) readSequences(ctx context.Context) error {
 		}
 		if !s.Identity {
 			c.add(objRef{pgClassClass, s.Oid}, &node{phase: inTables, kind: "sequence", object: display(s.Schema, s.Name),
-				sql: []string{"CREATE SEQUENCE " + ident(s.Schema, s.Name) + " AS " + s.Type + s.options()}})
+				sql: []string{s.create()}})
 		}
 		switch {
 		case s.Last != nil:
@@ -91,6 +94,14 @@ func (c *catalog) valueStep(s *sequence, last int64, called bool) {
 	n := c.add(objRef{}, &node{phase: inFinish, kind: "sequence value", object: display(s.Schema, s.Name),
 		sql: []string{fmt.Sprintf("SELECT pg_catalog.setval(%s::pg_catalog.regclass, %d, %t)", literal(ident(s.Schema, s.Name)), last, called)}})
 	c.onSequence[s.Oid] = n
+}
+
+func (s *sequence) create() string {
+	kind := "SEQUENCE "
+	if s.Unlogged {
+		kind = "UNLOGGED SEQUENCE "
+	}
+	return "CREATE " + kind + ident(s.Schema, s.Name) + " AS " + s.Type + s.options()
 }
 
 func (s *sequence) options() string {

@@ -180,22 +180,70 @@ func leftOver(all *connectorv1.DiscoverResponse) map[string]string {
 
 func TestDiscover_NamesWhatIsNotCarried(t *testing.T) {
 	url := dev.Database(t)
-	dev.MustExec(t, url, `DO $x$ BEGIN EXECUTE format('COMMENT ON DATABASE %1$I IS %2$L; GRANT CONNECT ON DATABASE %1$I TO pg_monitor', current_database(), 'db'); END $x$;
-		CREATE OPERATOR FAMILY fam USING btree; CREATE EXTENSION file_fdw; CREATE SERVER fs FOREIGN DATA WRAPPER file_fdw;
-		CREATE FOREIGN TABLE ft (a text) SERVER fs OPTIONS (filename '/dev/null'); CREATE VIEW over_ft AS SELECT * FROM ft;
-		CREATE OPERATOR === (leftarg = int, rightarg = int, function = int4eq); CREATE TEXT SEARCH CONFIGURATION mytext (COPY = simple);
-		CREATE FUNCTION et() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER ev ON ddl_command_end EXECUTE FUNCTION et();
-		CREATE PUBLICATION pub FOR ALL TABLES; SELECT lo_create(0);
-		CREATE TYPE m AS ENUM ('a'); CREATE FUNCTION to_m(int) RETURNS m LANGUAGE sql AS 'SELECT ''a''::m'; CREATE CAST (int AS m) WITH FUNCTION to_m(int)`)
+	space := "space_" + dev.MustQuery(t, url, "SELECT current_database()")
+	dev.MustExec(t, url+"&options="+"-c%20allow_in_place_tablespaces%3Don", "CREATE TABLESPACE "+space+" LOCATION ''")
+	defer dev.MustExec(t, url, "DROP TABLE spaced", "DROP TABLESPACE "+space)
+	dev.MustExec(t, url, `CREATE TABLE spaced (id int, t text) TABLESPACE `+space+`; CREATE INDEX spaced_i ON spaced (id) TABLESPACE `+space+`;
+		DO $x$ BEGIN EXECUTE format('ALTER DATABASE %I SET app.api_key = %L', current_database(), 'hush'); END $x$;
+		CREATE EXTENSION file_fdw; CREATE SERVER fs FOREIGN DATA WRAPPER file_fdw; CREATE TABLE part (i int) PARTITION BY LIST (i);
+		CREATE FOREIGN TABLE part_1 PARTITION OF part FOR VALUES IN (1) SERVER fs OPTIONS (filename '/dev/null'); CREATE MATERIALIZED VIEW over_part AS SELECT count(*) FROM part;
+		CREATE MATERIALIZED VIEW over_view AS SELECT * FROM over_part; SELECT lo_create(0);
+		SET allow_system_table_mods = on; INSERT INTO pg_seclabel VALUES ('int4'::regtype, 'pg_type'::regclass, 0, 'nobody', 'secret place')`)
+	dev.MustExec(t, url, "CREATE SUBSCRIPTION sub CONNECTION 'host=nowhere.invalid password=hush' PUBLICATION p WITH (connect = false)")
+	defer dev.MustExec(t, url, "ALTER SUBSCRIPTION sub SET (slot_name = NONE)", "DROP SUBSCRIPTION sub")
 	all := found(t, url, nil)
 	left := leftOver(all)
-	for _, want := range []string{"foreign table public.ft", "foreign server fs", "view public.over_ft", "large objects 1 objects",
-		"operator family public.fam USING btree", "comment database", "grant database"} {
+	for _, want := range []string{"large objects 1 objects", "subscription sub", "tablespace " + space, "setting database: app.api_key",
+		"materialised view rows public.over_part", "materialised view rows public.over_view", "security label integer for nobody"} {
 		if left[want] == "" {
 			t.Errorf("%s is left out in silence; listed: %v", want, left)
 		}
+		if strings.Contains(left[want], "hush") {
+			t.Errorf("a secret is shown: %s", left[want])
+		}
+	}
+	if l := left["tablespace "+space]; !strings.Contains(l, "2 objects") || !strings.Contains(l, `ALTER INDEX "public"."spaced_i" SET TABLESPACE`) {
+		t.Errorf("tablespaces: %s", l)
 	}
 	if _, problems := applied(t, dev.Database(t), all.Steps, 2); len(problems) > 0 {
 		t.Error(problems)
+	}
+}
+
+// What the server or an extension granted when it made something is not the user's.
+func TestDiscover_AFreshDatabaseHasNothingToCarry(t *testing.T) {
+	url := dev.Database(t)
+	dev.MustExec(t, url, "CREATE EXTENSION pg_stat_statements; CREATE EXTENSION pg_buffercache")
+	all := found(t, url, nil)
+	for _, st := range all.Steps {
+		if st.Kind != "extension" && st.Kind != "schema" && st.Kind != "comment" {
+			t.Errorf("%s %s: %v", st.Kind, st.Object, st.Sql)
+		}
+	}
+	if len(all.NotCarried) > 0 {
+		t.Errorf("left: %v", all.NotCarried)
+	}
+}
+
+// A role that may read tables sees everything but what the server shows to few.
+func TestDiscover_ARoleThatMayOnlyReadSeesTheCatalog(t *testing.T) {
+	url := dev.Database(t)
+	role := "reader_" + dev.MustQuery(t, url, "SELECT current_database()")
+	newRole(t, url, role)
+	defer dev.MustExec(t, url, "SET transaction_read_only = off; DROP OWNED BY "+role+"; DROP ROLE "+role)
+	dev.MustExec(t, url, "GRANT pg_read_all_data TO "+role, kindsSQL)
+	all, read := found(t, url, nil), found(t, asRole(t, url, role), nil)
+	have := map[string]bool{}
+	for _, st := range read.Steps {
+		have[st.Kind+" "+st.Object] = true
+	}
+	left := leftOver(read)
+	for _, st := range all.Steps {
+		if name := st.Kind + " " + st.Object; !have[name] && left[name] == "" {
+			t.Errorf("%s is left out in silence", name)
+		}
+	}
+	if left["user mapping postgres on here"] == "" {
+		t.Errorf("a mapping whose options cannot be seen: %v", left)
 	}
 }

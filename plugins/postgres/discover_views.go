@@ -28,7 +28,8 @@ func (c *catalog) readViews(ctx context.Context) error {
 			if r.Method != "" && r.Method != "heap" {
 				method = " USING " + ident(r.Method)
 			}
-			n.sql = []string{"CREATE MATERIALIZED VIEW " + r.sql() + method + with(r.Options) + " AS " + def + " WITH NO DATA"}
+			n.sql = append([]string{"CREATE MATERIALIZED VIEW " + r.sql() + method + with(r.Options) + " AS " + def + " WITH NO DATA"}, c.viewSettings(r)...)
+			c.inSpace(r.Tablespace, "ALTER MATERIALIZED VIEW "+r.sql())
 		} else {
 			n.sql = append([]string{"CREATE VIEW " + r.sql() + with(r.Options) + " AS " + def}, c.viewDefaults(r)...)
 		}
@@ -50,6 +51,19 @@ func (c *catalog) readViews(ctx context.Context) error {
 func (c *catalog) refresh(r *pgRel, n *node) {
 	n.fill = c.add(objRef{}, &node{phase: inFinish, kind: "materialised view rows", object: r.display(), weight: r.Bytes,
 		deps: []*node{n}, sql: []string{"REFRESH MATERIALIZED VIEW " + r.sql()}})
+}
+
+// viewSettings is what CREATE MATERIALIZED VIEW has no words for.
+func (c *catalog) viewSettings(r *pgRel) []string {
+	var out []string
+	for _, col := range c.columns[r.Oid] {
+		at := "ALTER MATERIALIZED VIEW " + r.sql() + " ALTER COLUMN " + ident(col.Name) + " "
+		out = append(out, columnSettings(at, col, false)...)
+		if col.Compression != "" {
+			out = append(out, at+"SET COMPRESSION "+compressions[col.Compression])
+		}
+	}
+	return append(out, identityOf(r)...)
 }
 
 func (c *catalog) viewDefaults(r *pgRel) []string {
@@ -92,7 +106,7 @@ func (c *catalog) readTriggers(ctx context.Context) error {
 		if t.IsRule {
 			n.kind, ref, word = "rule", objRef{pgRewriteClass, t.Oid}, "RULE "
 		}
-		c.add(ref, n)
+		c.addTo(objRef{pgClassClass, t.Rel}, ref, n)
 		c.stateSteps(n, t.Enabled, r.sql(), word+ident(t.Name))
 	}
 	return c.readTriggerClones(ctx)
@@ -117,7 +131,7 @@ func (c *catalog) readPolicies(ctx context.Context) error {
 	}
 	for _, p := range found {
 		if r := c.rels[p.Rel]; r != nil && c.skipped[p.Rel] == nil {
-			c.add(objRef{pgPolicyClass, p.Oid}, &node{phase: inFinish, kind: "policy", object: r.display() + "." + p.Name,
+			c.addTo(objRef{pgClassClass, p.Rel}, objRef{pgPolicyClass, p.Oid}, &node{phase: inFinish, kind: "policy", object: r.display() + "." + p.Name,
 				sql: []string{"CREATE POLICY " + ident(p.Name) + " ON " + r.sql() + p.SQL}})
 		}
 	}
@@ -132,7 +146,7 @@ func (c *catalog) readPolicies(ctx context.Context) error {
 		if r.ForceSecurity {
 			n.sql = append(n.sql, "ALTER TABLE ONLY "+r.sql()+" FORCE ROW LEVEL SECURITY")
 		}
-		c.add(objRef{}, n)
+		c.addTo(objRef{pgClassClass, r.Oid}, objRef{}, n)
 	}
 	return nil
 }

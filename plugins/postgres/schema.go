@@ -33,7 +33,8 @@ const (
 // ApplySchema runs steps in the order of their phases and dependencies. Done steps are marked in the same transaction and
 // skipped when they come again; only values of sequences are always set. A step that fails, and what needs it, is reported.
 func (s *Sink) ApplySchema(ctx context.Context, req *connectorv1.ApplySchemaRequest, report func(*connectorv1.ApplySchemaResponse) error) error {
-	r := &schemaRun{s: s, req: req, report: report, failed: map[uint32]string{}, done: map[string]bool{}, pool: make(chan *pgx.Conn, 64)}
+	r := &schemaRun{s: s, req: req, report: report, failed: map[uint32]failure{}, done: map[string]bool{},
+		needed: neededByRows(req.Steps), pool: make(chan *pgx.Conn, 64), pace: pace{last: time.Now(), since: map[*pgx.Conn]time.Time{}}}
 	defer r.close(context.WithoutCancel(ctx))
 	if err := r.load(ctx); err != nil {
 		return err
@@ -55,13 +56,24 @@ type schemaRun struct {
 	pool   chan *pgx.Conn
 	mu     sync.Mutex // guards report, failed and open
 	report func(*connectorv1.ApplySchemaResponse) error
-	failed map[uint32]string
+	failed map[uint32]failure
+	needed map[uint32]bool
 	open   []*pgx.Conn
 	done   map[string]bool
 	user   string
+	pace   pace
+	// beside: changes are being applied to the tables meanwhile.
+	beside   bool
+	lockWait time.Duration
 
 	reading sync.Mutex // guards theirs
 	theirs  theirs
+}
+
+// failure is a step that is not there. Spared: the rest is complete without it, and without what needs it.
+type failure struct {
+	step   string
+	spared bool
 }
 
 func stepKey(st *connectorv1.SchemaStep) string {
@@ -86,9 +98,12 @@ func (r *schemaRun) load(ctx context.Context) error {
 	for _, k := range keys {
 		r.done[k] = true
 	}
+	var deadlock int64
 	if err == nil {
-		err = conn.QueryRow(ctx, "SELECT current_user").Scan(&r.user)
+		err = conn.QueryRow(ctx, `SELECT current_user, EXISTS (SELECT FROM drover.stream WHERE pipeline = $1 AND position IS NOT NULL),
+			(SELECT reset_val::int8 FROM pg_settings WHERE name = 'deadlock_timeout')`, r.req.Pipeline).Scan(&r.user, &r.beside, &deadlock)
 	}
+	r.lockWait = lockWait(time.Duration(deadlock) * time.Millisecond) // the others', not what this session may have set for itself
 	return mapError(err, "target › schema drover")
 }
 
@@ -106,8 +121,12 @@ func (r *schemaRun) conn(ctx context.Context) (*pgx.Conn, error) {
 	r.mu.Lock()
 	r.open = append(r.open, c)
 	r.mu.Unlock()
-	_, err = c.PgConn().Exec(ctx, schemaSettings).ReadAll()
-	return c, mapError(err, "target")
+	if _, err = c.PgConn().Exec(ctx, schemaSettings).ReadAll(); err != nil {
+		return c, mapError(err, "target")
+	}
+	// Where it is allowed: who waits in a circle finds it out before the stream does.
+	_, _ = c.PgConn().Exec(ctx, "SET deadlock_timeout = '10ms'").ReadAll()
+	return c, nil
 }
 
 func (r *schemaRun) put(c *pgx.Conn) {
@@ -122,7 +141,7 @@ func (r *schemaRun) close(ctx context.Context) {
 	}
 }
 
-// wave runs steps that do not need each other: heavy ones alone and first, light ones in groups.
+// wave runs steps that do not need each other, side by side where they do not lock each other out.
 func (r *schemaRun) wave(ctx context.Context, steps []*connectorv1.SchemaStep) error {
 	var todo []*connectorv1.SchemaStep
 	for _, st := range steps {
@@ -136,26 +155,28 @@ func (r *schemaRun) wave(ctx context.Context, steps []*connectorv1.SchemaStep) e
 			todo = append(todo, st)
 		}
 	}
-	groups := group(todo)
-	workers := min(max(int(r.req.Parallel), 1), len(groups), cap(r.pool))
-	work := make(chan []*connectorv1.SchemaStep)
+	all := jobs(todo, r.beside)
+	workers := min(max(int(r.req.Parallel), 1), len(all), cap(r.pool))
+	work := make(chan job)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			for g := range work {
-				if ctx.Err() != nil {
-					continue
-				}
-				if err := r.group(ctx, g); err != nil {
-					cancel(err)
+			for j := range work {
+				for _, g := range j.groups {
+					if ctx.Err() != nil {
+						break
+					}
+					if err := r.group(ctx, g); err != nil {
+						cancel(err)
+					}
 				}
 			}
 		})
 	}
-	for _, g := range groups {
-		work <- g
+	for _, j := range all {
+		work <- j
 	}
 	close(work)
 	wg.Wait()
@@ -164,14 +185,17 @@ func (r *schemaRun) wave(ctx context.Context, steps []*connectorv1.SchemaStep) e
 
 // blocked reports a step whose predecessor failed. Owners and grants go on: they name many objects.
 func (r *schemaRun) blocked(st *connectorv1.SchemaStep) bool {
-	if st.Kind == "owner" || st.Kind == "grant" {
+	if manyObjects(st) {
 		return false
 	}
 	for _, a := range st.After {
-		if why, bad := r.failed[a]; bad {
-			r.failed[st.Id] = why
-			_ = r.tell(&connectorv1.ApplySchemaResponse{Step: st.Id, Problem: problem(diag.StepFailed, "target",
-				st.Kind+" "+st.Object, "it needs "+why+", which failed")})
+		if f, bad := r.failed[a]; bad {
+			r.failed[st.Id] = f
+			p := problem(diag.StepFailed, "target", st.Kind+" "+st.Object, "it needs "+f.step+", which failed")
+			if f.spared {
+				p = spare(st, "it needs "+f.step+", which is not carried")
+			}
+			_ = r.tell(&connectorv1.ApplySchemaResponse{Step: st.Id, Problem: p})
 			return true
 		}
 	}
@@ -184,13 +208,17 @@ func (r *schemaRun) tell(resp *connectorv1.ApplySchemaResponse) error {
 	return r.report(resp)
 }
 
-// group runs steps in one transaction; if that fails, one by one, so that the error names the one object.
+// group runs steps in one transaction; if that fails, one by one, so that the error names the one object, and that a lock
+// held by somebody else delays only who needs it.
 func (r *schemaRun) group(ctx context.Context, steps []*connectorv1.SchemaStep) error {
 	conn, err := r.conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer r.put(conn)
+	if len(steps) == 1 {
+		return r.single(ctx, conn, steps[0])
+	}
 	start := time.Now()
 	err = r.transact(ctx, conn, steps)
 	if err == nil {

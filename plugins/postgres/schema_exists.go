@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -11,25 +12,29 @@ import (
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
-// taken: the statement failed because something of that name is there.
-func taken(err error) bool {
+// taken: the statement failed because something of that name is there, or perhaps is: rights are looked at first, and who has
+// them may have made it before.
+func taken(err error) (sure, perhaps bool) {
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) {
-		return false
+		return false, false
 	}
 	switch pe.Code {
+	case "42501":
+		return false, true
 	case "42P07", "42710", "42P16", "42723", "42P06": // duplicate table, object, second primary key, function, schema
-		return true
+		return true, true
 	case "23505": // kinds of objects that leave it to the catalog's own index
-		return pe.SchemaName == "pg_catalog"
+		return pe.SchemaName == "pg_catalog", pe.SchemaName == "pg_catalog"
 	}
-	return false
+	return false, false
 }
 
 // exists decides whether a step failed only because somebody made the same thing before. why tells a difference.
 func (r *schemaRun) exists(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep, failure error) (there bool, why string, err error) {
+	sure, perhaps := taken(failure)
 	switch {
-	case !taken(failure):
+	case !perhaps:
 		return false, "", nil
 	case st.Kind == "table", st.Kind == "partitioned table":
 		return sameTable(ctx, conn, st)
@@ -39,15 +44,23 @@ func (r *schemaRun) exists(ctx context.Context, conn *pgx.Conn, st *connectorv1.
 		return false, "", err
 	}
 	switch found, differs := have.differs(st); {
-	case differs:
+	case differs && (sure || compared[st.Kind]):
 		return false, "an object of that name with another definition exists", nil
+	case !sure && (differs || !found):
+		return false, "", nil
 	case !found:
 		return false, "something else of that name exists; drop it or rename it", nil
+	}
+	if slices.Equal(have[stepName(st)], st.Sql) {
+		return true, "", nil
 	}
 	// The object is there; what its step says beyond making it (storage, replica identity, …) is said again.
 	for _, sql := range st.Sql[1:] {
 		if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
-			return false, "it exists, but not in every respect", err
+			if lost(conn, err) {
+				return false, "", err
+			}
+			return false, "it exists, but not in every respect", nil
 		}
 	}
 	return true, "", nil
@@ -72,6 +85,9 @@ func sameTable(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep) 
 	name, rest, ok := createdName(st.Sql[0])
 	if !ok {
 		return false, "a table of that name exists", nil
+	}
+	if err := conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&there); err != nil || !there {
+		return false, "", err
 	}
 	tx, err := conn.Begin(ctx)
 	if err != nil {

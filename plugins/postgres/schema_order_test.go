@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -11,7 +13,7 @@ func twoIndexes(n int) []*connectorv1.SchemaStep {
 	var steps []*connectorv1.SchemaStep
 	for _, phase := range []connectorv1.Phase{inKeys, inIndexes} {
 		for t := range n {
-			steps = append(steps, &connectorv1.SchemaStep{Id: uint32(len(steps) + 1), Phase: phase, Table: uint32(t + 1), Sql: []string{"x"}})
+			steps = append(steps, &connectorv1.SchemaStep{Id: uint32(len(steps) + 1), Phase: phase, Kind: "index", Table: uint32(t + 1), Sql: []string{"x"}})
 		}
 	}
 	return steps
@@ -36,16 +38,17 @@ func TestPhases_LightIndexesJoinTheKeysOfTheirTables(t *testing.T) {
 	}
 }
 
-func TestGroup_KeepsATableInOneGroup(t *testing.T) {
+func TestJobs_KeepATableInOneGroup(t *testing.T) {
 	steps := phases(twoIndexes(500))[0]
-	steps = append(steps, &connectorv1.SchemaStep{Id: 2000, Phase: inKeys, Table: 7, Weight: heavy, Sql: []string{"x"}},
-		&connectorv1.SchemaStep{Id: 2001, Phase: inKeys, Table: 8, Weight: 2 * heavy, Sql: []string{"x"}})
-	groups := group(steps)
-	if len(groups[0]) != 1 || groups[0][0].Id != 2001 || len(groups[1]) != 1 || groups[1][0].Id != 2000 {
+	steps = append(steps, &connectorv1.SchemaStep{Id: 2000, Phase: inKeys, Kind: "index", Table: 7, Weight: heavy, Sql: []string{"x"}},
+		&connectorv1.SchemaStep{Id: 2001, Phase: inKeys, Kind: "index", Table: 8, Weight: 2 * heavy, Sql: []string{"x"}})
+	all := jobs(steps, false)
+	if len(all[0].groups) != 1 || all[0].groups[0][0].Id != 2001 || len(all[1].groups) != 1 || all[1].groups[0][0].Id != 2000 {
 		t.Fatal("heavy steps are not alone, biggest first")
 	}
 	in, count := map[uint32]int{}, 0
-	for i, g := range groups[2:] {
+	for i, j := range all[2:] {
+		g := j.groups[0]
 		if len(g) > schemaGroup+1 {
 			t.Errorf("a group of %d", len(g))
 		}
@@ -57,7 +60,38 @@ func TestGroup_KeepsATableInOneGroup(t *testing.T) {
 			count++
 		}
 	}
-	if count != 1000 || len(groups)-2 != 8 {
-		t.Errorf("%d steps in %d groups", count, len(groups)-2)
+	if count != 1000 || len(all)-2 != 8 {
+		t.Errorf("%d steps in %d groups", count, len(all)-2)
+	}
+}
+
+func TestJobs_StepsThatLockEachOtherOutFollowEachOther(t *testing.T) {
+	step := func(id, table uint32, kind string, weight int64) *connectorv1.SchemaStep {
+		return &connectorv1.SchemaStep{Id: id, Phase: inIndexes, Table: table, Kind: kind, Weight: weight, Sql: []string{"x"}}
+	}
+	steps := []*connectorv1.SchemaStep{
+		step(1, 1, "index", heavy), step(2, 1, "unique constraint", 3*heavy), step(3, 1, "statistics", 0), // one job
+		step(4, 2, "index", 2*heavy), step(5, 2, "index", heavy), // side by side
+		step(6, 3, "index", 1), step(7, 3, "unique constraint", 1), step(8, 0, "view", 0), // light: together
+	}
+	told := func(all []job) (out []string) {
+		for _, j := range all {
+			var ids []string
+			for _, g := range j.groups {
+				part := ""
+				for _, st := range g {
+					part += fmt.Sprint(st.Id)
+				}
+				ids = append(ids, part)
+			}
+			out = append(out, strings.Join(ids, ","))
+		}
+		return out
+	}
+	if got := strings.Join(told(jobs(steps, false)), " "); got != "1,2,3 4 5 867" {
+		t.Errorf("jobs: %s", got)
+	}
+	if got := strings.Join(told(jobs(steps, true)), " "); got != "1,2,3 4 5 6,7 8" {
+		t.Errorf("beside the stream: %s", got)
 	}
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 // transact sends all statements and their marks as one string: one round trip, one transaction.
 func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*connectorv1.SchemaStep) error {
 	var b strings.Builder
-	b.WriteString("BEGIN; SET LOCAL lock_timeout = '" + stepLockWait + "';\n")
+	b.WriteString("BEGIN; " + r.waitingFor())
 	for _, st := range steps {
 		for _, sql := range st.Sql {
 			b.WriteString(sql)
@@ -36,7 +35,9 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 	if err := fault.Point("schema.before-commit"); err != nil {
 		return err
 	}
+	r.pace.begin(conn)
 	_, err := conn.PgConn().Exec(ctx, b.String()).ReadAll()
+	r.pace.end(conn, err == nil)
 	err = errors.Join(err, fault.Point("schema.after-commit"))
 	if err != nil && !conn.IsClosed() {
 		if _, back := conn.PgConn().Exec(context.WithoutCancel(ctx), "ROLLBACK").ReadAll(); back != nil {
@@ -46,42 +47,25 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 	return err
 }
 
-const (
-	// clashFor bounds how long a step is tried again when it meets other sessions, clashPause how soon.
-	clashFor   = 5 * time.Minute
-	clashFirst = 20 * time.Millisecond
-	clashMost  = 500 * time.Millisecond
-	// stepLockWait is below the server's deadlock_timeout of 1 s: a step that waits for the stream, while the stream waits
-	// for what the step holds, gives way. Else the server would end one of the two, and an ended round costs an attempt.
-	stepLockWait = "500ms"
-)
-
 // single runs one step and reports how it went; only a lost connection is an error of the call.
 func (r *schemaRun) single(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep) error {
 	start := time.Now()
+	pieces := manyObjects(st)
 	var err error
-	for pause := clashFirst; ; pause = min(2*pause, clashMost) {
-		if err = r.transact(ctx, conn, []*connectorv1.SchemaStep{st}); !clashed(err) || time.Since(start) > clashFor {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return mapError(ctx.Err(), "target")
-		case <-time.After(pause):
-		}
+	if !pieces || !r.beside {
+		err = r.patiently(ctx, func() error { return r.transact(ctx, conn, []*connectorv1.SchemaStep{st}) })
+		pieces = pieces && err != nil
 	}
 	resp := &connectorv1.ApplySchemaResponse{Step: st.Id, Seconds: time.Since(start).Seconds()}
-	if err == nil {
-		return r.tell(resp)
-	}
-	if lost(conn, err) {
+	switch {
+	case err != nil && lost(conn, err):
 		return mapError(err, "target › "+st.Kind+" "+st.Object)
-	}
-	if st.Kind == "owner" || st.Kind == "grant" {
-		resp.Problem, err = r.piecewise(ctx, conn, st)
-		if err != nil {
+	case pieces:
+		if resp.Problem, err = r.piecewise(ctx, conn, st); err != nil {
 			return err
 		}
+		return r.tell(resp)
+	case err == nil:
 		return r.tell(resp)
 	}
 	there, why, lookErr := r.exists(ctx, conn, st, err)
@@ -92,20 +76,22 @@ func (r *schemaRun) single(ctx context.Context, conn *pgx.Conn, st *connectorv1.
 		resp.Skipped = true
 		return r.tell(resp)
 	}
-	resp.Problem = stepProblem(st, err, why)
-	r.mu.Lock()
-	r.failed[st.Id] = st.Kind + " " + st.Object
-	r.mu.Unlock()
+	resp.Problem = r.refused(st, err, why)
 	return r.tell(resp)
 }
 
-// clashed: two sessions changed the same catalog row, or one waited for the other.
-func clashed(err error) bool {
+// refused remembers that a step is not there, and says what that means.
+func (r *schemaRun) refused(st *connectorv1.SchemaStep, err error, why string) *connectorv1.Problem {
+	p, f := stepProblem(st, err, why), failure{step: st.Kind + " " + st.Object}
 	var pe *pgconn.PgError
-	if !errors.As(err, &pe) {
-		return false
+	if errors.As(err, &pe) && spared[st.Kind] && !r.needed[st.Id] && why == "" && lacking(st, pe) {
+		p = spare(st, serverError{pe}.Error())
 	}
-	return pe.Code == "40P01" || pe.Code == "40001" || pe.Code == "55P03" || pe.Code == "XX000" && strings.Contains(pe.Message, "concurrently")
+	f.spared = p.Warning
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed[st.Id] = f
+	return p
 }
 
 func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1.Problem {
@@ -115,7 +101,9 @@ func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1
 	switch pe.Code {
 	case "42501":
 		code = diag.TargetRights
-	case "0A000", "58P01":
+	case "58P01", "F0000": // a library, or a file of it
+		code = diag.MissingObject
+	case "0A000":
 		if st.Kind == "extension" {
 			code = diag.MissingObject
 		}
@@ -128,44 +116,11 @@ func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1
 			code = diag.NotCarried
 		}
 	}
-	if st.Phase == inCutover { // everything else is there and works without it
-		code = diag.NotCarried
-	}
-	if why != "" {
+	switch {
+	case why != "":
 		code, reason = diag.NameTaken, reason+"; "+why
+	case st.Phase == inCutover: // everything else is there and works without it
+		return spare(st, reason)
 	}
 	return problem(code, "target", st.Kind+" "+st.Object, reason)
-}
-
-// piecewise gives what can be given of owners and grants, and says how much could not.
-func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep) (*connectorv1.Problem, error) {
-	var known bool
-	if err := conn.QueryRow(ctx, "SELECT $1 = 'PUBLIC' OR EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", st.Object).Scan(&known); err != nil {
-		return nil, mapError(err, "target › roles")
-	}
-	word := map[string]string{"owner": "own", "grant": "get rights on"}[st.Kind]
-	if !known {
-		return problem(diag.NotCarried, "target", st.Kind+" "+st.Object,
-			fmt.Sprintf("the role does not exist at the target; it would %s %d objects", word, len(st.Sql)),
-			"CREATE ROLE "+ident(st.Object)+";  -- then run the same command again"), nil
-	}
-	var refused []string
-	var why error
-	for _, sql := range st.Sql {
-		_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
-		if err != nil {
-			if lost(conn, err) {
-				return nil, mapError(err, "target › "+st.Kind+" "+st.Object)
-			}
-			refused, why = append(refused, sql+";"), err
-		}
-	}
-	if len(refused) == 0 {
-		return nil, nil
-	}
-	var pe *pgconn.PgError
-	errors.As(why, &pe)
-	const shown = 5
-	return problem(diag.NotCarried, "target", st.Kind+" "+st.Object,
-		fmt.Sprintf("%d of %d were refused: %s", len(refused), len(st.Sql), serverError{pe}), refused[:min(len(refused), shown)]...), nil
 }

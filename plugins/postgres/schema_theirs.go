@@ -32,14 +32,19 @@ func readTheirs(ctx context.Context, tx pgx.Tx) (theirs, error) {
 // anything tells cheaply whether somebody has made something in a database; schemas alone do not count.
 const anythingSQL = `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ` + userSchema + `)
 	OR EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE ` + userSchema + `)
-	OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE ` + userSchema + `)`
+	OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE ` + userSchema + `)
+	OR EXISTS (SELECT FROM pg_opfamily f WHERE f.oid >= 16384) OR EXISTS (SELECT FROM pg_am a WHERE a.oid >= 16384)
+	OR EXISTS (SELECT FROM pg_foreign_data_wrapper)`
 
 // compared are kinds of steps whose object must not be there in another form. Tables are judged by their columns and rows
 // instead; what is left out may be done twice.
 var compared = map[string]bool{
-	"sequence": true, "enum": true, "domain": true, "range type": true, "composite type": true, "collation": true, "function": true,
-	"procedure": true, "aggregate": true, "operator": true, "cast": true, "text search dictionary": true, "text search configuration": true,
-	"index": true, "primary key": true, "unique constraint": true, "exclusion constraint": true, "foreign key": true, "check": true,
+	"sequence": true, "enum": true, "domain": true, "domain check": true, "range type": true, "composite type": true, "base type": true,
+	"collation": true, "function": true, "C function": true, "procedure": true, "aggregate": true, "operator": true, "cast": true,
+	"operator family": true, "operator family members": true, "operator class": true, "conversion": true, "transform": true,
+	"text search dictionary": true, "text search configuration": true, "text search parser": true, "text search template": true,
+	"language": true, "access method": true, "foreign data wrapper": true, "foreign server": true, "user mapping": true, "foreign table": true,
+	"index": true, "primary key": true, "unique constraint": true, "exclusion constraint": true, "foreign key": true, "check": true, "foreign table check": true,
 	"statistics": true, "view": true, "materialised view": true, "trigger": true, "rule": true, "policy": true, "event trigger": true, "publication": true,
 }
 
