@@ -10,6 +10,7 @@ import (
 
 	"go.opentelemetry.io/otel/codes"
 
+	"github.com/droverdb/drover/agent/snapshot"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/telemetry"
@@ -22,9 +23,9 @@ type running struct {
 	task   *fleetv1.Task
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	// rows and bytes are of loads; stream is set by streams.
-	rows, bytes atomic.Int64
-	stream      atomic.Pointer[func() *fleetv1.StreamProgress]
+	// load is how far a load is; stream is set by streams.
+	load   snapshot.Tally
+	stream atomic.Pointer[func() *fleetv1.StreamProgress]
 	// streaming: the gate answers. snapshot is the shared one that is open.
 	streaming atomic.Bool
 	snapshot  atomic.Pointer[connectorv1.OpenSnapshotResponse]
@@ -61,7 +62,8 @@ func (r *running) lasting() *fleetv1.RunningTask {
 }
 
 func (r *running) progress() *fleetv1.TaskProgress {
-	p := &fleetv1.TaskProgress{Task: r.task.Id, Pipeline: r.task.Pipeline, Rows: r.rows.Load(), Bytes: r.bytes.Load()}
+	p := &fleetv1.TaskProgress{Task: r.task.Id, Pipeline: r.task.Pipeline}
+	r.load.Fill(p)
 	if f := r.stream.Load(); f != nil {
 		p.Stream = (*f)()
 	}

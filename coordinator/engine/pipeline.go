@@ -36,6 +36,10 @@ type chunk struct {
 	inFlight bool
 	notUntil time.Time
 	alone    bool
+	// Of the attempt under way: what has moved, and how much of the chunk that is. Nothing of it is written yet.
+	moved        *fleetv1.ChunkProgress
+	moving       float64
+	began, ended time.Time // of the newest attempt; zero: not in this coordinator's time
 }
 
 // Pipeline is an actor. Fields below the mutex's are touched by its goroutine only.

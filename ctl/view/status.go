@@ -46,7 +46,8 @@ type Tables struct {
 	Equal    int64 `json:"equal"`
 }
 
-// Load is the progress of the full load, counted from acknowledged chunks.
+// Load is the progress of the full load. Rows, bytes and chunks are those that the target has acknowledged; what is in
+// flight is told apart.
 type Load struct {
 	Rows           int64   `json:"rows"`
 	RowsEstimate   int64   `json:"rows_estimate"`
@@ -56,8 +57,11 @@ type Load struct {
 	ChunksTotal    int64   `json:"chunks_total"`
 	RowsPerSecond  float64 `json:"rows_per_second"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
-	// Progress is 0 to 1.
-	Progress float64 `json:"progress"`
+	// Progress is 0 to 1. A chunk in flight counts by what has moved of it, but as less than written until it is; what a
+	// lost attempt has moved goes back.
+	Progress      float64 `json:"progress"`
+	RowsInFlight  int64   `json:"rows_in_flight"`
+	BytesInFlight int64   `json:"bytes_in_flight"`
 	// ETA is the time left in seconds, at least and at most; absent while it is not known.
 	ETA []float64 `json:"eta_seconds,omitempty"`
 }
@@ -111,7 +115,7 @@ func FromStatus(s *controlv1.Status) Status {
 		Desired: enumName(s.Desired.String(), "DESIRED_"), Mode: ModeName(s.Mode), Source: s.Source, Target: s.Target,
 		Tables: Tables{s.TablesTotal, s.TablesDone, s.TablesFailed, s.TablesCompared, s.TablesEqual},
 		Load: Load{s.RowsLoaded, s.RowsTotalEstimate, s.BytesLoaded, s.BytesTotalEstimate, s.ChunksDone, s.ChunksTotal,
-			s.RowsPerSecond, s.BytesPerSecond, math.Round(s.LoadFraction*1e4) / 1e4, eta(s, time.UnixMicro(s.UpdatedMicros))},
+			s.RowsPerSecond, s.BytesPerSecond, fraction(s.LoadFraction), s.RowsInFlight, s.BytesInFlight, eta(s, time.UnixMicro(s.UpdatedMicros))},
 		Steps: Count{s.StepsDone, s.StepsTotal}, Waiting: s.Waiting, Bottleneck: s.Bottleneck, TraceID: s.TraceId,
 		Phases: []Phase{}, Failures: []Failure{}, NotCopied: []Left{}, Next: append([]string{}, s.NextSteps...),
 		Updated: stamp(s.UpdatedMicros),
@@ -159,6 +163,12 @@ func PhaseSeconds(p *controlv1.PhaseTime) float64 {
 	}
 	return float64(p.EndedMicros-p.StartedMicros) / 1e6
 }
+
+// fraction rounds down to four digits: only all of it is 1.
+func fraction(f float64) float64 { return math.Floor(f*1e4) / 1e4 }
+
+// percent rounds down, too; 0.29 is 29 though no float is exactly that.
+func percent(f float64) int { return int(100*f + 1e-9) }
 
 func enumName(s, prefix string) string { return strings.ToLower(strings.TrimPrefix(s, prefix)) }
 

@@ -36,7 +36,7 @@ func (st Style) paint(code, s string) string {
 }
 
 // plainGlyphs replaces our own decoration where the locale's character set has none of it.
-var plainGlyphs = strings.NewReplacer("█", "#", "░", ".", "·", "|", "→", ">", "…", "~", "–", "-", "✗", "x", "✓", "+", "›", ">")
+var plainGlyphs = strings.NewReplacer("█", "#", "▒", "=", "░", ".", "·", "|", "→", ">", "…", "~", "–", "-", "✗", "x", "✓", "+", "›", ">")
 
 // ASCII is a writer for places whose locale is not UTF-8: Drover's own glyphs become ASCII of the same width, names of tables pass as they are.
 func ASCII(w io.Writer) io.Writer { return asciiWriter{w} }

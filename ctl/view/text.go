@@ -50,7 +50,7 @@ func Line(s Status, now time.Time) string {
 	fmt.Fprintf(b, " tables=%d/%d rows=%d bytes=%d chunks=%d/%d steps=%d/%d", s.Tables.Done, s.Tables.Total, s.Load.Rows,
 		s.Load.Bytes, s.Load.Chunks, s.Load.ChunksTotal, s.Steps.Done, s.Steps.Total)
 	if s.Phase == "load" {
-		fmt.Fprintf(b, " percent=%d rows_s=%.0f bytes_s=%.0f", int(100*s.Load.Progress), s.Load.RowsPerSecond, s.Load.BytesPerSecond)
+		fmt.Fprintf(b, " percent=%d rows_s=%.0f bytes_s=%.0f", percent(s.Load.Progress), s.Load.RowsPerSecond, s.Load.BytesPerSecond)
 		if s.Load.ETA != nil {
 			fmt.Fprintf(b, " eta_s=%.0f-%.0f", s.Load.ETA[0], s.Load.ETA[1])
 		}
@@ -71,6 +71,9 @@ func Line(s Status, now time.Time) string {
 	}
 	if s.Waiting != "" {
 		fmt.Fprintf(b, " waiting=%q", s.Waiting)
+	}
+	if s.Phase == "load" {
+		fmt.Fprintf(b, " in_flight_b=%d", s.Load.BytesInFlight)
 	}
 	return b.String()
 }
