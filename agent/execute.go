@@ -37,6 +37,7 @@ func (a *Agent) execute(ctx context.Context, r *running) (*fleetv1.Result, error
 		return nil, err
 	}
 	defer c.Close()
+	defer a.watchWaits(ctx, r, r.stands, c)()
 	return a.ask(ctx, r, c)
 }
 
@@ -250,6 +251,7 @@ func (a *Agent) load(ctx context.Context, r *running, work *fleetv1.LoadTask) (*
 	}
 	defer source.Close()
 	defer sink.Close()
+	defer a.watchWaits(ctx, r, r.stands, source, sink)()
 	t := snapshot.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Work: work, Tally: &r.load}
 	var shared *arena.Owner
 	if _, local := sink.(*host.Handle); local {

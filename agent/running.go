@@ -29,6 +29,9 @@ type running struct {
 	// streaming: the gate answers. snapshot is the shared one that is open.
 	streaming atomic.Bool
 	snapshot  atomic.Pointer[connectorv1.OpenSnapshotResponse]
+	// waiting is what its databases say that it waits for; nil: it never had to.
+	waiting atomic.Pointer[string]
+	seen    int64 // of the load, when it was last asked whether it stands
 }
 
 // lasting describes a task that a new leader may take over; nil: it has to be started again.
@@ -67,7 +70,11 @@ func (r *running) progress() *fleetv1.TaskProgress {
 	if f := r.stream.Load(); f != nil {
 		p.Stream = (*f)()
 	}
-	if p.Stream == nil && p.Bytes == 0 {
+	waiting := r.waiting.Load()
+	if waiting != nil {
+		p.Waiting = *waiting // also an empty one: it is over
+	}
+	if p.Stream == nil && p.Bytes == 0 && waiting == nil {
 		return nil
 	}
 	return p

@@ -67,6 +67,7 @@ type Pipeline struct {
 	failure  *fleetv1.Failure
 	found    []*connectorv1.Problem // by checks, until the catalog is stored with them
 	waiting  string
+	waits    map[uint64]string // what tasks say that they wait for in a database
 	run      attempt
 	rate     rate
 	adopted  bool // whether this term has looked for tasks to adopt
@@ -79,7 +80,7 @@ type Pipeline struct {
 
 func newPipeline(spec *controlv1.Spec, st store.State, s *store.Store, f *fleet.Fleet) *Pipeline {
 	return &Pipeline{name: spec.Name, spec: spec, state: st, store: s, fleet: f, done: make(chan struct{}), bell: make(chan struct{}, 1),
-		dropTasks: func() bool { return true }, news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, log: newRing()}
+		dropTasks: func() bool { return true }, news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, waits: map[uint64]string{}, log: newRing()}
 }
 
 // post hands work to the actor; it never blocks.
@@ -248,6 +249,7 @@ func (p *Pipeline) listen(m fleet.Message) {
 			delete(p.handlers, m.Task)
 		}
 		if h != nil {
+			p.hearWaiting(m)
 			h(m)
 		}
 	})

@@ -46,7 +46,7 @@ func (p *Pipeline) publishSoon() {
 func (p *Pipeline) publish() {
 	p.shown = time.Now()
 	s := &controlv1.Status{Pipeline: p.name, Phase: p.state.Phase, Desired: p.state.Desired, Mode: p.spec.Mode, Source: p.state.Source,
-		Target: p.state.Target, CreatedMicros: p.state.Created, UpdatedMicros: p.shown.UnixMicro(), Waiting: p.waiting, TraceId: p.state.TraceID}
+		Target: p.state.Target, CreatedMicros: p.state.Created, UpdatedMicros: p.shown.UnixMicro(), Waiting: p.waitsFor(), TraceId: p.state.TraceID}
 	tables, chunks := p.count(s)
 	s.StepsDone = int64(p.state.StepsDone)
 	for _, x := range p.state.Phases {
@@ -107,7 +107,7 @@ func (p *Pipeline) health(s *controlv1.Status) {
 		s.NextSteps = append(s.NextSteps, "Correct what the failure names, then: drover resume "+p.name)
 	case s.TablesFailed > 0:
 		s.Health = controlv1.Health_HEALTH_HELD
-	case p.waiting != "":
+	case s.Waiting != "":
 		s.Health = controlv1.Health_HEALTH_WAITING
 	default:
 		s.Health = controlv1.Health_HEALTH_OK
