@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/position"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -50,7 +51,11 @@ func (p *Pipeline) countTable(t *table, all *[]*controlv1.ChunkStatus) *controlv
 		ChunksTotal: int64(t.Chunks), Gate: t.row.Gate.String(), GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared,
 		Failure: t.failure}
 	var done fraction
-	for _, c := range t.chunks {
+	for n := range t.Chunks {
+		c := t.chunks[plan.ChunkID(t.Index, uint32(n))]
+		if c == nil { // its table is loaded, and the chunk forgotten
+			continue
+		}
 		st := p.countChunk(t, c)
 		switch {
 		case c.Written:

@@ -65,7 +65,7 @@ func eta(s *controlv1.Status, now time.Time) []float64 {
 			recent := float64(bytes) * (1 - f) / f / s.BytesPerSecond
 			hi = min(max(recent, lo/3), lo*3)
 		}
-		return []float64{min(lo, hi), max(lo, hi)}
+		return []float64{tenth(min(lo, hi)), tenth(max(lo, hi))}
 	}
 	return nil
 }

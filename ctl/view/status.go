@@ -34,6 +34,7 @@ type Status struct {
 	Failures   []Failure `json:"failures"`
 	NotCopied  []Left    `json:"not_carried"`
 	Next       []string  `json:"next_steps"`
+	Created    string    `json:"created"`
 	Updated    string    `json:"updated"`
 }
 
@@ -82,6 +83,16 @@ type Stream struct {
 	HeldBytes        int64   `json:"held_bytes"`
 	RetainedLogBytes int64   `json:"source_log_retained_bytes"`
 	Overlapping      int32   `json:"overlapping_chunks"`
+	// Where the lag is: in the source's log and not read, received and held back, sent and not committed at the target.
+	Read     Lag `json:"read_lag"`
+	Transfer Lag `json:"transfer_lag"`
+	Apply    Lag `json:"apply_lag"`
+}
+
+// Lag is how long the oldest change has waited in one place, and how much waits there.
+type Lag struct {
+	Seconds float64 `json:"seconds"`
+	Bytes   int64   `json:"bytes"`
 }
 
 // Phase is one phase with its times; Seconds is 0 while it has not ended.
@@ -115,13 +126,14 @@ func FromStatus(s *controlv1.Status) Status {
 		Desired: enumName(s.Desired.String(), "DESIRED_"), Mode: ModeName(s.Mode), Source: s.Source, Target: s.Target,
 		Tables: Tables{s.TablesTotal, s.TablesDone, s.TablesFailed, s.TablesCompared, s.TablesEqual},
 		Load: Load{s.RowsLoaded, s.RowsTotalEstimate, s.BytesLoaded, s.BytesTotalEstimate, s.ChunksDone, s.ChunksTotal,
-			s.RowsPerSecond, s.BytesPerSecond, fraction(s.LoadFraction), s.RowsInFlight, s.BytesInFlight, eta(s, time.UnixMicro(s.UpdatedMicros))},
+			tenth(s.RowsPerSecond), tenth(s.BytesPerSecond), fraction(s.LoadFraction), s.RowsInFlight, s.BytesInFlight, eta(s, time.UnixMicro(s.UpdatedMicros))},
 		Steps: Count{s.StepsDone, s.StepsTotal}, Waiting: s.Waiting, Bottleneck: s.Bottleneck, TraceID: s.TraceId,
 		Phases: []Phase{}, Failures: []Failure{}, NotCopied: []Left{}, Next: append([]string{}, s.NextSteps...),
-		Updated: stamp(s.UpdatedMicros),
+		Created: stamp(s.CreatedMicros), Updated: stamp(s.UpdatedMicros),
 	}
 	if t := s.Stream; t != nil {
-		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, s.ChangesPerSecond, t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes, t.OverlappingChunks}
+		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, tenth(s.ChangesPerSecond), t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes, t.OverlappingChunks,
+			lag(t.ReadLagMicros, t.ReadLagBytes), lag(t.TransferLagMicros, t.TransferLagBytes), lag(t.ApplyLagMicros, t.ApplyLagBytes)}
 	}
 	for _, p := range s.Phases {
 		v.Phases = append(v.Phases, Phase{PhaseName(p.Phase), stamp(p.StartedMicros), PhaseSeconds(p)})
@@ -134,6 +146,8 @@ func FromStatus(s *controlv1.Status) Status {
 	}
 	return v
 }
+
+func lag(micros, bytes int64) Lag { return Lag{float64(micros) / 1e6, bytes} }
 
 // FromFailure builds the view of a failure.
 func FromFailure(f *fleetv1.Failure) Failure {
@@ -166,6 +180,9 @@ func PhaseSeconds(p *controlv1.PhaseTime) float64 {
 
 // fraction rounds down to four digits: only all of it is 1.
 func fraction(f float64) float64 { return math.Floor(f*1e4) / 1e4 }
+
+// tenth rounds what was measured to as many digits as it has.
+func tenth(f float64) float64 { return math.Round(f*10) / 10 }
 
 // percent rounds down, too; 0.29 is 29 though no float is exactly that.
 func percent(f float64) int { return int(100*f + 1e-9) }

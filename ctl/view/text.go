@@ -5,8 +5,6 @@ import (
 	"io"
 	"strings"
 	"time"
-
-	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
 // Bytes prints a size with a binary unit.
@@ -107,33 +105,5 @@ func part(w io.Writer, name, text string) {
 			name = ""
 		}
 		fmt.Fprintf(w, "  %-6s %s\n", name, l)
-	}
-}
-
-// WriteProblems prints what a check found, worst first, each with its fix.
-func WriteProblems(w io.Writer, checks int32, problems []*connectorv1.Problem) {
-	failed, warned := 0, 0
-	for _, p := range problems {
-		if p.Warning {
-			warned++
-		} else {
-			failed++
-		}
-	}
-	fmt.Fprintf(w, "%d checks: %d ok · %d warnings · %d failed\n", checks, max(0, int(checks)-failed-warned), warned, failed)
-	for _, warning := range []bool{false, true} {
-		for _, p := range problems {
-			if p.Warning != warning {
-				continue
-			}
-			mark := "✗"
-			if warning {
-				mark = "!"
-			}
-			fmt.Fprintf(w, "%s %s %s: %s\n", mark, p.Code, p.Object, p.Reason)
-			for _, f := range p.Fix {
-				fmt.Fprintf(w, "    %s> %s\n", p.Side, f)
-			}
-		}
 	}
 }
