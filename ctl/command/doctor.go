@@ -8,7 +8,6 @@ import (
 
 	"github.com/droverdb/drover/ctl/up"
 	"github.com/droverdb/drover/ctl/view"
-	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
@@ -18,7 +17,7 @@ func (e *env) doctorCmd() *cobra.Command {
 	var f copyFlags
 	c := &cobra.Command{
 		Use: "doctor SRC DST", Short: "Run every check of both databases; print the SQL that fixes what is wrong",
-		Example: "  drover doctor postgres://me@old/shop postgres://me@new/shop\n  drover doctor SRC DST --sql source > fix.sql", Args: cobra.ExactArgs(2),
+		Example: "  drover doctor postgres://me@old/shop postgres://me@new/shop\n  drover doctor SRC DST --sql source > fix.sql", Args: exactly,
 		RunE: func(c *cobra.Command, args []string) error {
 			f.follow, f.verify, f.lane = !noFollow, "checksum", "native"
 			return e.runDoctor(c, args, f, sql)
@@ -32,6 +31,11 @@ func (e *env) doctorCmd() *cobra.Command {
 }
 
 func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string) error {
+	if sql != "" {
+		if err := oneOf("--sql", sql, "source", "target"); err != nil {
+			return err
+		}
+	}
 	s, secrets, err := e.copySpec(args[0], args[1], f)
 	if err != nil {
 		return err
@@ -46,10 +50,7 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 	if err != nil {
 		return e.remote(err)
 	}
-	switch {
-	case e.output == "json" || e.output == "jsonl":
-		err = e.printJSON(map[string]any{"version": view.Version, "source": r.Source, "target": r.Target, "checks": r.Checks, "problems": problemViews(r.Problems)})
-	case sql != "":
+	if sql != "" {
 		for _, p := range r.Problems {
 			for _, fix := range p.Fix {
 				if p.Side == sql {
@@ -57,11 +58,7 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 				}
 			}
 		}
-	default:
-		fmt.Fprintf(e.out, "%s → %s     ", r.Source, r.Target)
-		view.WriteProblems(e.out, r.Checks, r.Problems)
-	}
-	if err != nil {
+	} else if err := e.show(view.Diagnosis(r, nil)); err != nil {
 		return err
 	}
 	for _, p := range r.Problems {
@@ -70,21 +67,4 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 		}
 	}
 	return nil
-}
-
-type problemView struct {
-	Code    string   `json:"code"`
-	Warning bool     `json:"warning"`
-	Side    string   `json:"side"`
-	Object  string   `json:"object"`
-	Reason  string   `json:"reason"`
-	Fix     []string `json:"fix"`
-}
-
-func problemViews(ps []*connectorv1.Problem) []problemView {
-	out := []problemView{}
-	for _, p := range ps {
-		out = append(out, problemView{p.Code, p.Warning, p.Side, p.Object, p.Reason, p.Fix})
-	}
-	return out
 }

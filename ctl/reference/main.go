@@ -67,7 +67,7 @@ func commands(b *strings.Builder, c *cobra.Command) {
 		if sub.Hidden || sub.Name() == "help" {
 			continue
 		}
-		if sub.Runnable() {
+		if sub.Runnable() && !sub.HasSubCommands() {
 			fmt.Fprintf(b, "\n## %s\n\n", sub.CommandPath())
 			text := sub.Long
 			if text == "" || strings.Contains(sub.CommandPath(), "completion") {
@@ -120,13 +120,10 @@ func pipelineFile(b *strings.Builder) {
 	}
 }
 
-var classes = map[diag.Class]string{diag.Retry: "Drover tries again", diag.Fenced: "somebody newer goes on", diag.Hold: "one table or step waits for a person",
-	diag.Fatal: "the pipeline waits for a person", diag.BadUsage: "nothing was started"}
-
 func errorCodes(b *strings.Builder) {
 	b.WriteString("# Error codes\n\nThe same text: `drover explain CODE`. W codes are warnings.\n")
 	for _, c := range diag.All() {
-		fmt.Fprintf(b, "\n## %s: %s\n\n%s\n\n- what happens: %s; exit code %d\n- fix: %s\n", c.ID, c.Title, c.Explain, classes[c.Class], command.ExitCode(c), c.Fix)
+		fmt.Fprintf(b, "\n## %s: %s\n\n%s\n\n- what happens: %s; exit code %d\n- fix: %s\n", c.ID, c.Title, c.Explain, command.WhatHappens(c.Class), command.ExitCode(c), c.Fix)
 	}
 }
 
