@@ -2,14 +2,19 @@ package command
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/droverdb/drover/ctl/up"
 	"github.com/droverdb/drover/ctl/view"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
+
+// sides are the words that --sql takes.
+var sides = []string{"source", "target"}
 
 func (e *env) doctorCmd() *cobra.Command {
 	var noFollow bool
@@ -25,6 +30,7 @@ func (e *env) doctorCmd() *cobra.Command {
 	}
 	c.Flags().BoolVar(&noFollow, "no-follow", false, "check for a copy without following changes")
 	c.Flags().StringVar(&sql, "sql", "", "source | target: print only the SQL for that side")
+	offer(c, "sql", sides)
 	c.Flags().StringSliceVar(&f.tables, "tables", nil, "only tables that match these globs")
 	c.Flags().StringSliceVar(&f.exclude, "exclude", nil, "leave out tables that match these globs")
 	return c
@@ -32,7 +38,7 @@ func (e *env) doctorCmd() *cobra.Command {
 
 func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string) error {
 	if sql != "" {
-		if err := oneOf("--sql", sql, "source", "target"); err != nil {
+		if err := oneOf("--sql", sql, sides...); err != nil {
 			return err
 		}
 	}
@@ -51,14 +57,10 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 		return e.remote(err)
 	}
 	if sql != "" {
-		for _, p := range r.Problems {
-			for _, fix := range p.Fix {
-				if p.Side == sql {
-					fmt.Fprintln(e.out, fix)
-				}
-			}
+		for _, line := range view.Script(r.Problems, sql) {
+			fmt.Fprintln(e.data, line)
 		}
-	} else if err := e.show(view.Diagnosis(r, nil)); err != nil {
+	} else if err := e.show(view.Diagnosis(r, scripts(c, s, r))); err != nil {
 		return err
 	}
 	for _, p := range r.Problems {
@@ -68,3 +70,27 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 	}
 	return nil
 }
+
+// scripts are the commands that print all fixes of a side.
+func scripts(c *cobra.Command, s *controlv1.Spec, r *controlv1.DoctorResponse) (next []string) {
+	flags, own := "", c.LocalNonPersistentFlags()
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if own.Lookup(f.Name) == nil {
+			return
+		}
+		if v, ok := f.Value.(pflag.SliceValue); ok {
+			flags += " --" + f.Name + " " + quoted(strings.Join(v.GetSlice(), ","))
+		} else {
+			flags += " --" + f.Name
+		}
+	})
+	for _, side := range sides {
+		if len(view.Script(r.Problems, side)) > 0 {
+			next = append(next, fmt.Sprintf("drover doctor %s %s%s --sql %s > fix-%s.sql", quoted(s.Source.Url), quoted(s.Target.Url), flags, side, side))
+		}
+	}
+	return next
+}
+
+// quoted is one word to a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -47,7 +47,7 @@ func listings() map[string]Listing {
 		"tables":   TableList("shop", tables),
 		"chunks":   ChunkList("shop", chunks),
 		"logs":     LogList("shop", events),
-		"doctor":   Diagnosis(&controlv1.DoctorResponse{Source: "old:5432/shop", Target: "new:5432/shop", Checks: 33, Problems: problems}, []string{"drover doctor … --sql source > source.sql"}),
+		"doctor":   Diagnosis(&controlv1.DoctorResponse{Source: "old:5432/shop", Target: "new:5432/shop", Checks: 33, Problems: problems}, []string{"drover doctor a b --sql source > fix-source.sql"}),
 		"nothing":  TableList("shop", nil),
 		"answered": Answer("shop", map[string]any{"pipeline": "shop", "removed": []string{"slot drover_shop"}}, func(w io.Writer, wide bool) { fmt.Fprintln(w, "removed", wide) }),
 	}
@@ -142,4 +142,21 @@ func TestWriteItem_OneAfterAnother(t *testing.T) {
 		}
 	}
 	golden(t, "formats/followed.txt", out.String()+data.String())
+}
+
+// A script runs: advice and what has gaps are comments in it.
+func TestScript_IsSQLOnly(t *testing.T) {
+	problems := []*connectorv1.Problem{
+		{Side: "source", Object: "wal_level", Fix: []string{"ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server"}},
+		{Side: "source", Object: "table a", Fix: []string{"ALTER TABLE a ADD PRIMARY KEY (…);", "Look for text, such as: SELECT 1;"}},
+		{Side: "target", Object: "server", Fix: []string{"Use the address of the primary.", "-- emptied by the statement for table a", "TRUNCATE a;"}},
+	}
+	for side, want := range map[string][]string{
+		"source": {"ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server", "-- table a: ALTER TABLE a ADD PRIMARY KEY (…);", "-- table a: Look for text, such as: SELECT 1;"},
+		"target": {"-- server: Use the address of the primary.", "-- server: emptied by the statement for table a", "TRUNCATE a;"},
+	} {
+		if got := Script(problems, side); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %q", side, got)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -26,7 +27,7 @@ func Diagnosis(r *controlv1.DoctorResponse, next []string) Listing {
 		fmt.Fprintf(w, "%s → %s     ", r.Source, r.Target)
 		writeProblems(w, r.Checks, r.Problems, wide)
 		for _, n := range next {
-			fmt.Fprintln(w, n)
+			fmt.Fprintln(w, "all fixes as a script: "+n)
 		}
 	}}
 	for _, p := range r.Problems {
@@ -81,4 +82,26 @@ func writeProblem(w io.Writer, p *connectorv1.Problem, wide bool) {
 	for _, f := range p.Fix {
 		fmt.Fprintf(w, "    %s> %s\n", p.Side, f)
 	}
+}
+
+// Script is what mends one side, as SQL: what a person has to do otherwise, or complete first, is a comment in it.
+func Script(problems []*connectorv1.Problem, side string) (lines []string) {
+	for _, p := range problems {
+		for _, fix := range p.Fix {
+			switch {
+			case p.Side != side:
+			case isSQL(fix):
+				lines = append(lines, fix)
+			default:
+				lines = append(lines, "-- "+p.Object+": "+strings.TrimPrefix(fix, "-- "))
+			}
+		}
+	}
+	return lines
+}
+
+// isSQL tells a statement that can be run from advice: it begins with a command, ends somewhere, and nothing is left out.
+func isSQL(fix string) bool {
+	verb, _, _ := strings.Cut(fix, " ")
+	return verb == strings.ToUpper(verb) && !strings.HasPrefix(fix, "--") && strings.Contains(fix, ";") && !strings.Contains(fix, "…")
 }
