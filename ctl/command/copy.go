@@ -137,7 +137,7 @@ func (e *env) prompt(d *diag.Error, s *controlv1.Spec, secrets map[string]string
 func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[string]string) error {
 	tree, err := up.Start(ctx, up.Options{Data: copyData(e.state, s.Name), Name: "local", Secrets: secrets, Verbose: e.verbose})
 	if err != nil {
-		return err
+		return e.runsAlready(ctx, s.Name, err)
 	}
 	stopped := false
 	stop := func() error {

@@ -108,9 +108,27 @@ func (e *env) dial(ctx context.Context, pipeline string) (controlv1.ControlServi
 	return nil, nil, diag.NoCoord.New(e.state, last, "no coordinator runs here")
 }
 
+// runsAlready says what to do about a copy that finds its state in use: most often the same copy still runs.
+func (e *env) runsAlready(ctx context.Context, pipeline string, err error) error {
+	d := diag.Find(err)
+	if d == nil || d.Code.ID != diag.StateUnusable.ID {
+		return err
+	}
+	_, done, dialErr := e.dial(ctx, pipeline)
+	if dialErr != nil {
+		return err
+	}
+	done()
+	where := ""
+	if e.state != defaultData() {
+		where = " --data " + quoted(e.state)
+	}
+	return d.WithFix("It runs already; watch it: drover status "+pipeline+" -w"+where, "Or end it with Ctrl-C where it was started, then run the same command again.")
+}
+
 func (e *env) addresses(pipeline string) []string {
-	if e.coordinator != "" {
-		return strings.Split(e.coordinator, ",")
+	if named := e.coordinators(); named != nil {
+		return named
 	}
 	var out []string
 	dirs := []string{e.state}
@@ -125,6 +143,17 @@ func (e *env) addresses(pipeline string) []string {
 		if b, err := os.ReadFile(filepath.Join(d, up.AddressFile)); err == nil {
 			out = append(out, string(b))
 		}
+	}
+	return out
+}
+
+// coordinators are those that --coordinator names.
+func (e *env) coordinators() (out []string) {
+	if e.coordinator == "" {
+		return nil
+	}
+	for _, a := range strings.Split(e.coordinator, ",") {
+		out = append(out, strings.TrimSpace(a))
 	}
 	return out
 }
