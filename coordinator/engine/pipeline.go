@@ -182,7 +182,7 @@ func lostStore(err error) bool {
 }
 
 func (p *Pipeline) fail(err error) {
-	p.failure = wire.Failure(err)
+	p.failure, p.waiting = wire.Failure(err), "" // for a person, who reads why
 	p.state.Failure = store.Wire(p.failure)
 	p.note("error", err.Error())
 	ctx, done := context.WithTimeout(context.Background(), 5*time.Second)

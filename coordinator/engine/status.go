@@ -112,8 +112,16 @@ func (p *Pipeline) health(s *controlv1.Status) {
 	default:
 		s.Health = controlv1.Health_HEALTH_OK
 	}
+	if p.follow() && len(p.state.Start) > 0 && p.failure == nil {
+		switch p.state.Desired {
+		case controlv1.Desired_DESIRED_PAUSED:
+			s.NextSteps = append(s.NextSteps, "drover resume "+p.name+"  # until then the source keeps its log")
+		case controlv1.Desired_DESIRED_STOPPED:
+			s.NextSteps = append(s.NextSteps, "drover start "+p.name+"  # until then the source keeps its log")
+		}
+	}
 	for _, n := range s.NotCarried {
-		if n.Todo != "" && s.Phase >= controlv1.Phase_PHASE_STREAMING {
+		if n.Todo != "" && s.Phase >= controlv1.Phase_PHASE_STREAMING && !slices.Contains(s.NextSteps, n.Todo) {
 			s.NextSteps = append(s.NextSteps, n.Todo)
 		}
 	}

@@ -74,7 +74,7 @@ func readFile(name string, in io.Reader) ([]byte, error) {
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return nil, diag.SpecInvalid.New(name, err, "the file cannot be read")
+		return nil, diag.SpecInvalid.New(name, err, "the file cannot be read").WithFix("Name a file that exists with -f, or - for standard input.")
 	}
 	return b, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -145,7 +146,30 @@ without locks, gaps or doubles, and keeps the two equal until you switch over.`,
 	for _, c := range e.desiredCmds() {
 		root.AddCommand(c)
 	}
+	own(root)
 	return root
+}
+
+// own makes cobra's own commands answer wrong words as ours do.
+func own(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			noun(c)
+		case "help":
+			show := c.Run
+			c.Run = nil
+			c.RunE = func(c *cobra.Command, args []string) error {
+				if about, rest, err := root.Find(args); err != nil || about == root && len(rest) > 0 {
+					return root.Args(root, args)
+				}
+				show(c, args)
+				return nil
+			}
+		}
+	}
 }
 
 // progressForms are the words that --progress takes.
@@ -154,6 +178,11 @@ var progressForms = []string{"auto", "plain", "json", "none"}
 func (e *env) checkFlags() error {
 	if e.json {
 		e.output = "json"
+	}
+	for _, a := range e.coordinators() {
+		if _, _, err := net.SplitHostPort(a); err != nil && !strings.HasPrefix(a, "unix:") {
+			return diag.Usage.New("--coordinator", nil, "%q is neither host:port nor unix:PATH", a)
+		}
 	}
 	return errors.Join(oneOf("--output", e.output, view.Formats...), oneOf("--progress", e.progress, progressForms...))
 }

@@ -37,6 +37,9 @@ func TestWords_WrongOnesAreAnsweredWithRightOnes(t *testing.T) {
 		"list -o xml":                            "is none of table, wide, json, yaml, jsonl, name",
 		"list --progress plian":                  "did you mean plain?",
 		"status shop -w -o name":                 "there are table, wide, json, yaml, jsonl",
+		"help cpoy":                              "did you mean copy?",
+		"completion bsh":                         "did you mean bash?",
+		"list --coordinator here":                `"here" is neither host:port nor unix:PATH`,
 		"copy":                                   "missing: SRC, DST",
 		"copy postgres://a/b":                    "missing: DST",
 		"copy postgres://a/b postgres://c/d e f": "there is no place for e f",
@@ -62,7 +65,7 @@ func TestWords_WrongOnesAreAnsweredWithRightOnes(t *testing.T) {
 }
 
 func TestWords_ANounAloneHelps(t *testing.T) {
-	for _, line := range []string{"", "agent", "agents", "coordinator", "--help", "copy --help", "help copy", "help"} {
+	for _, line := range []string{"", "agent", "agents", "coordinator", "--help", "copy --help", "help copy", "help", "help agent run", "completion"} {
 		if code, stdout, stderr := run(t, strings.Fields(line)...); code != exitOK || !strings.Contains(stdout, "Usage:") || stderr != "" {
 			t.Errorf("drover %s: %d %s%s", line, code, stdout, stderr)
 		}

@@ -20,7 +20,9 @@ func Screen(raw *controlv1.Status, st Style, pace *Pace) []string {
 		out = append(out, fit(st.Width, clean(s.Source)+" → "+clean(s.Target), prefixed("bottleneck: ", s.Bottleneck)))
 	}
 	if s.Waiting != "" {
-		out = append(out, st.paint(yellow, clip("waiting: "+strings.TrimPrefix(clean(s.Waiting), "waiting "), st.Width)))
+		for _, l := range wrap("waiting: "+strings.TrimPrefix(clean(s.Waiting), "waiting "), st.Width, 2) {
+			out = append(out, st.paint(yellow, l))
+		}
 	}
 	if t := s.Stream; t != nil {
 		out = append(out, streamLine(s, t, st))

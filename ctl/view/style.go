@@ -108,6 +108,19 @@ func clip(s string, n int) string {
 	return s
 }
 
+// wrap breaks s between words into lines of at most n columns; what does not fit into most lines is cut.
+func wrap(s string, n, most int) (lines []string) {
+	for words := strings.Fields(s); len(words) > 0; {
+		line := words[0]
+		words = words[1:]
+		for len(words) > 0 && (columns(line)+1+columns(words[0]) <= n || len(lines) == most-1) {
+			line, words = line+" "+words[0], words[1:]
+		}
+		lines = append(lines, clip(line, n))
+	}
+	return lines
+}
+
 // cell is s in exactly n columns, to the left or, for numbers, to the right.
 func cell(s string, n int, right bool) string {
 	s = clip(s, n)
