@@ -15,6 +15,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/command"
 	"github.com/droverdb/drover/ctl/spec"
+	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/plugins/postgres"
@@ -48,6 +49,7 @@ func cli(b *strings.Builder) {
 	for _, n := range sortedKeys(codes) {
 		fmt.Fprintf(b, "| %d | %s |\n", n, codes[n])
 	}
+	fmt.Fprintf(b, "\n`-o` takes %s: [what they hold](../how-to/watch.md). An unknown word is refused with what there is, and the nearest.\n", strings.Join(view.Formats, ", "))
 	b.WriteString("\n## Flags of every command\n\n")
 	flags(b, root.PersistentFlags())
 	commands(b, root)
