@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -34,6 +35,7 @@ type coordinator struct {
 	messages chan *fleetv1.SessionRequest
 
 	mu     sync.Mutex
+	last   *fleetv1.Progress
 	stream grpc.BidiStreamingServer[fleetv1.SessionRequest, fleetv1.SessionResponse]
 	hangUp context.CancelFunc
 }
@@ -60,7 +62,12 @@ func (c *coordinator) Session(st grpc.BidiStreamingServer[fleetv1.SessionRequest
 				received <- err
 				return
 			}
-			if m.GetHeartbeat() == nil && m.GetProgress() == nil {
+			switch {
+			case m.GetProgress() != nil:
+				c.mu.Lock()
+				c.last = m.GetProgress()
+				c.mu.Unlock()
+			case m.GetHeartbeat() == nil:
 				c.messages <- m
 			}
 		}
@@ -191,6 +198,42 @@ func TestAgent_DoesEveryKindOfTask(t *testing.T) {
 
 func oneChunk() *fleetv1.LoadTask {
 	return &fleetv1.LoadTask{Chunks: []*rowv1.Chunk{{Id: sdk.ChunkID(1, 1)}}}
+}
+
+// progress waits until a running task reports what is wanted.
+func (c *coordinator) progress(t *testing.T, wanted func(*fleetv1.TaskProgress) bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c.mu.Lock()
+		last := c.last
+		c.mu.Unlock()
+		if slices.ContainsFunc(last.GetTasks(), wanted) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the last report is %v", last)
+		}
+	}
+}
+
+// A task that stands says what it waits for, as long as it is so, and says when it is over.
+func TestAgent_TellsWhatATaskWaitsFor(t *testing.T) {
+	c, address := startCoordinator(t)
+	startAgent(t, agent.Config{Name: "a", Coordinator: address})
+	c.await(t)
+	file := filepath.Join(t.TempDir(), "blockers")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("pid-7 pid-8")
+	c.task(t, &fleetv1.Task{Id: 3, Pipeline: "p", Source: source("block=1", "blockers="+file), Work: &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{}}})
+	c.progress(t, func(p *fleetv1.TaskProgress) bool { return p.Task == 3 && p.Waiting == "pid-7; pid-8" })
+	write("")
+	c.progress(t, func(p *fleetv1.TaskProgress) bool { return p.Task == 3 && p.Waiting == "" })
+	c.send(t, &fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Cancel{Cancel: &fleetv1.Cancel{Task: 3}}})
+	c.result(t, 3)
 }
 
 func TestAgent_HoldsASnapshotUntilCancelled(t *testing.T) {

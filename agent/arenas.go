@@ -61,10 +61,3 @@ func (a *arenas) close() error {
 	a.idle = nil
 	return errors.Join(errs...)
 }
-
-func path(o *arena.Owner) string {
-	if o == nil {
-		return ""
-	}
-	return o.Path()
-}

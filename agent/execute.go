@@ -37,6 +37,7 @@ func (a *Agent) execute(ctx context.Context, r *running) (*fleetv1.Result, error
 		return nil, err
 	}
 	defer c.Close()
+	defer a.watchWaits(ctx, r, r.stands, c)()
 	return a.ask(ctx, r, c)
 }
 
@@ -250,12 +251,16 @@ func (a *Agent) load(ctx context.Context, r *running, work *fleetv1.LoadTask) (*
 	}
 	defer source.Close()
 	defer sink.Close()
+	defer a.watchWaits(ctx, r, r.stands, source, sink)()
+	t := snapshot.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Work: work, Tally: &r.load}
 	var shared *arena.Owner
 	if _, local := sink.(*host.Handle); local {
 		shared = a.arenas.take()
 	}
-	done, err := snapshot.Run(ctx, snapshot.Task{Pipeline: r.task.Pipeline, Epoch: r.task.Epoch, Work: work, Arena: path(shared),
-		Moved: func(rows, bytes int64) { r.rows.Add(rows); r.bytes.Add(bytes) }}, source, sink)
+	if shared != nil {
+		t.Arena, t.Used = shared.Path(), shared.Used
+	}
+	done, err := snapshot.Run(ctx, t, source, sink)
 	a.arenas.give(shared, err == nil && !done.AlreadyWritten, err)
 	if err != nil {
 		return nil, err

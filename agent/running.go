@@ -11,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/otel/codes"
 
+	"github.com/droverdb/drover/agent/snapshot"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/telemetry"
@@ -23,12 +24,15 @@ type running struct {
 	task   *fleetv1.Task
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	// rows and bytes are of loads; stream is set by streams.
-	rows, bytes atomic.Int64
-	stream      atomic.Pointer[func() *fleetv1.StreamProgress]
+	// load is how far a load is; stream is set by streams.
+	load   snapshot.Tally
+	stream atomic.Pointer[func() *fleetv1.StreamProgress]
 	// streaming: the gate answers. snapshot is the shared one that is open.
 	streaming atomic.Bool
 	snapshot  atomic.Pointer[connectorv1.OpenSnapshotResponse]
+	// waiting is what its databases say that it waits for; nil: it never had to.
+	waiting atomic.Pointer[string]
+	seen    int64 // of the load, when it was last asked whether it stands
 }
 
 // lasting describes a task that a new leader may take over; nil: it has to be started again.
@@ -62,11 +66,16 @@ func (r *running) lasting() *fleetv1.RunningTask {
 }
 
 func (r *running) progress() *fleetv1.TaskProgress {
-	p := &fleetv1.TaskProgress{Task: r.task.Id, Pipeline: r.task.Pipeline, Rows: r.rows.Load(), Bytes: r.bytes.Load()}
+	p := &fleetv1.TaskProgress{Task: r.task.Id, Pipeline: r.task.Pipeline}
+	r.load.Fill(p)
 	if f := r.stream.Load(); f != nil {
 		p.Stream = (*f)()
 	}
-	if p.Stream == nil && p.Bytes == 0 {
+	waiting := r.waiting.Load()
+	if waiting != nil {
+		p.Waiting = *waiting // also an empty one: it is over
+	}
+	if p.Stream == nil && p.Bytes == 0 && waiting == nil {
 		return nil
 	}
 	return p

@@ -53,6 +53,7 @@ func (a *Agent) stream(ctx context.Context, r *running, work *fleetv1.StreamTask
 		}})
 	progress := s.Progress
 	r.stream.Store(&progress)
+	defer a.watchWaits(ctx, r, func() (bool, []uint64) { return lags(s) }, source, sink)()
 	end := a.serveGate(ctx, r.task.Pipeline, s)
 	position, err := s.Run(ctx)
 	end()

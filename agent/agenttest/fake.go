@@ -33,7 +33,7 @@ func Main() {
 }
 
 // Endpoint names a fake. Options: frames and size shape a chunk's data; fail makes every call fail; die ends the
-// process in the middle of a chunk.
+// process in the middle of a chunk; block makes checks wait; blockers names a file that holds what they wait for.
 func Endpoint(role connectorv1.Role, pipeline string, options ...string) *fleetv1.Endpoint {
 	ep := &fleetv1.Endpoint{Name: "fake", Connector: Name, Url: "fake://here", Role: role, Pipeline: pipeline, Options: map[string]string{}}
 	for _, o := range options {
@@ -62,7 +62,7 @@ func Failure() error {
 }
 
 func (b *base) Describe(context.Context) (*connectorv1.DescribeResponse, error) {
-	return &connectorv1.DescribeResponse{Name: Name, Version: "1", Dialect: "fake"}, nil
+	return &connectorv1.DescribeResponse{Name: Name, Version: "1", Dialect: "fake", Abilities: []string{sdk.AbilityBlockers}}, nil
 }
 
 func (b *base) Open(_ context.Context, req *connectorv1.OpenRequest) (*connectorv1.OpenResponse, error) {
@@ -80,6 +80,14 @@ func (b *base) Check(ctx context.Context, _ *connectorv1.CheckRequest) (*connect
 	}
 	// The environment is how tests see what a connector inherits.
 	return &connectorv1.CheckResponse{Problems: []*connectorv1.Problem{{Object: strings.Join(os.Environ(), "\n")}}, Checks: int32(os.Getpid())}, nil
+}
+
+func (b *base) Blockers(context.Context, *connectorv1.BlockersRequest) (*connectorv1.BlockersResponse, error) {
+	resp := &connectorv1.BlockersResponse{}
+	if text, err := os.ReadFile(b.req.Options["blockers"]); err == nil {
+		resp.Blockers = strings.Fields(string(text))
+	}
+	return resp, nil
 }
 
 func (b *base) Sum(context.Context, *connectorv1.SumRequest) (*connectorv1.SumResponse, error) {

@@ -172,11 +172,12 @@ func TestFrames_PassThroughSharedMemory(t *testing.T) {
 	var moved int64
 	for range 2 { // a second load finds all slots free again
 		w := &watched{Reader: from}
-		r, err := snapshot.Run(t.Context(), snapshot.Task{Pipeline: "p", Work: load(2), Arena: shared.Path(),
-			Moved: func(_, bytes int64) { moved += bytes }}, w, to)
+		tally := &snapshot.Tally{}
+		r, err := snapshot.Run(t.Context(), snapshot.Task{Pipeline: "p", Work: load(2), Arena: shared.Path(), Used: shared.Used, Tally: tally}, w, to)
 		if err != nil {
 			t.Fatal(err)
 		}
+		moved += tally.Bytes()
 		if w.bytes != 0 || r.Results[1].Rows != 50 {
 			t.Errorf("%d bytes passed in frames, %v", w.bytes, r)
 		}

@@ -83,6 +83,13 @@ func (p *pipe) take(ctx context.Context) (*sdk.Frame, error) {
 	}
 }
 
+// used is how much of the budget is in use, 0 to 1.
+func (p *pipe) used() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return min(1, float64(p.bytes)/float64(p.budget))
+}
+
 // close ends the pipe. After an error the frames not taken are freed: a partial chunk is of no use.
 func (p *pipe) close(err error) {
 	p.mu.Lock()

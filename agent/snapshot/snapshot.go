@@ -39,10 +39,12 @@ type Task struct {
 	Work     *fleetv1.LoadTask
 	// Budget bounds the bytes between reader and writer; 0: 16 MiB.
 	Budget int
-	// Arena names memory that both connectors share; empty: payloads pass through the pipe.
+	// Arena names memory that both connectors share; empty: payloads pass through the pipe. Used is how much of it is,
+	// 0 to 1.
 	Arena string
-	// Moved is told what passes, in any number of steps; may be nil.
-	Moved func(rows, bytes int64)
+	Used  func() float64
+	// Tally counts what passes; may be nil.
+	Tally *Tally
 }
 
 // load is a task under way.
@@ -67,6 +69,7 @@ func Run(ctx context.Context, t Task, source Reader, sink Writer) (_ *fleetv1.Lo
 		return nil, err
 	}
 	l := &load{Task: t, pipe: newPipe(t.Budget), read: map[uint64]*rowv1.ChunkResult{}}
+	t.Tally.reading(l.ahead)
 	resp, readErr, writeErr := l.move(ctx, source, sink)
 	switch {
 	case writeErr == nil:
@@ -95,6 +98,7 @@ func (l *load) move(ctx context.Context, source Reader, sink Writer) (resp *conn
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer l.Tally.reading(nil)
 		readErr = source.ReadChunks(inner, &connectorv1.ReadChunksRequest{
 			Chunks: l.Work.Chunks, Tables: l.Work.Tables, Floor: l.Work.Floor, Snapshot: l.Work.Snapshot, Arena: l.Arena,
 		}, func(f *sdk.Frame) error { return l.emit(inner, f) })
@@ -132,7 +136,7 @@ func (l *load) next(ctx context.Context) func() (*sdk.Frame, error) {
 
 // emit notes what the source says of a chunk and passes the frame on.
 func (l *load) emit(ctx context.Context, f *sdk.Frame) error {
-	rows, size := int64(0), int64(f.Moves())
+	chunk, rows, size := chunkOf(f.Header), int64(0), int64(f.Moves())
 	if end := f.Header.GetChunkEnd(); end != nil {
 		l.mu.Lock()
 		l.read[end.GetResult().GetChunk()] = end.Result
@@ -142,10 +146,28 @@ func (l *load) emit(ctx context.Context, f *sdk.Frame) error {
 	if err := l.pipe.put(ctx, f); err != nil {
 		return err
 	}
-	if l.Moved != nil {
-		l.Moved(rows, size)
-	}
+	l.Tally.add(chunk, rows, size)
 	return nil
+}
+
+// ahead is how far the reader is ahead of the writer, 1 being as far as it may be.
+func (l *load) ahead() float64 {
+	used := l.pipe.used()
+	if l.Used != nil {
+		used = max(used, l.Used())
+	}
+	return used
+}
+
+// chunkOf is the chunk that a frame of a source belongs to.
+func chunkOf(h *rowv1.FrameHeader) uint64 {
+	switch k := h.Kind.(type) {
+	case *rowv1.FrameHeader_ChunkBegin:
+		return k.ChunkBegin.GetChunk()
+	case *rowv1.FrameHeader_ChunkData:
+		return k.ChunkData.GetChunk()
+	}
+	return h.GetChunkEnd().GetResult().GetChunk()
 }
 
 // compare makes sure that the target answers for every chunk, and wrote what was read.

@@ -156,6 +156,20 @@ func (s *Stream) oldest() int64 {
 	return 0
 }
 
+// Unseen are the transactions that the next round waits for, because no snapshot of the source sees them yet. Any
+// goroutine may call it.
+func (s *Stream) Unseen() (ids []uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gate == nil || !s.feed.blind {
+		return nil
+	}
+	for _, d := range s.gate.delivered {
+		ids = append(ids, d.ids...)
+	}
+	return ids
+}
+
 // runReporter hands progress over about once a second: a hint, after everything is durable (Invariant 7).
 func (s *Stream) runReporter(ctx context.Context) error {
 	if s.task.Report == nil {

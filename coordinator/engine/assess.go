@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -17,6 +18,9 @@ func (p *Pipeline) assess(ctx context.Context) error {
 	}
 	source, target, err := p.open(ctx)
 	if err != nil {
+		return err
+	}
+	if err := apart(source.GetOpen(), target.GetOpen()); err != nil {
 		return err
 	}
 	p.state.Source, p.state.Target = source.GetOpen().GetDisplay(), target.GetOpen().GetDisplay()
@@ -38,6 +42,14 @@ func (p *Pipeline) assess(ctx context.Context) error {
 		return p.resume(ctx, known, m)
 	}
 	return p.discover(ctx, known)
+}
+
+// apart refuses a database as its own target, whatever it is called there: what empties the target would empty the source.
+func apart(source, target *connectorv1.OpenResponse) error {
+	if source.GetIdentity() == "" || source.GetIdentity() != target.GetIdentity() {
+		return nil
+	}
+	return diag.SameDatabase.New("target › "+target.GetDisplay(), nil, "it is the database of the source, %s, or a physical copy of it", source.GetDisplay())
 }
 
 // open starts both connectors at once: that takes longer than anything else before the first row. If both fail, the

@@ -32,6 +32,7 @@ type attempt struct {
 	group          []uint32
 	splitting      uint64
 	inFlight       int
+	ahead          ahead
 	grant          []byte // under which the reader may write through the writer; nil if they are one agent
 }
 
@@ -66,7 +67,7 @@ func (p *Pipeline) endAttempt(drop bool) {
 	}
 	for _, t := range p.tables {
 		for _, c := range t.chunks {
-			c.inFlight = false
+			c.land()
 		}
 	}
 	if p.run.grant != nil && drop {

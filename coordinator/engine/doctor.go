@@ -34,11 +34,11 @@ func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*contr
 
 // doctor gathers what is wrong with both sides: a problem at one of them keeps nothing else from being looked at.
 type doctor struct {
-	p       *Pipeline
-	asked   *controlv1.DoctorRequest
-	out     *controlv1.DoctorResponse
-	found   *connectorv1.DiscoverResponse
-	version string // of the source
+	p      *Pipeline
+	asked  *controlv1.DoctorRequest
+	out    *controlv1.DoctorResponse
+	found  *connectorv1.DiscoverResponse
+	opened *connectorv1.OpenResponse // of the source
 }
 
 func (d *doctor) source(ctx context.Context) {
@@ -47,7 +47,7 @@ func (d *doctor) source(ctx context.Context) {
 	if opened == nil {
 		return
 	}
-	d.out.Source, d.version = opened.Display, opened.ServerVersion
+	d.out.Source, d.opened = opened.Display, opened
 	d.check(ctx, agent, d.p.onSource(&fleetv1.Task{}), "source", connectorv1.Role_ROLE_SOURCE)
 	res, err := d.p.call(ctx, agent, d.p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Discover{
 		Discover: &connectorv1.DiscoverRequest{Include: d.asked.Include, Exclude: d.asked.Exclude}}}), nil)
@@ -66,6 +66,10 @@ func (d *doctor) target(ctx context.Context) {
 		return
 	}
 	d.out.Target = opened.Display
+	if err := apart(d.opened, opened); err != nil {
+		d.problem("target", err)
+		return
+	}
 	d.check(ctx, agent, d.p.onSink(&fleetv1.Task{}), "target", connectorv1.Role_ROLE_SINK)
 }
 
@@ -88,7 +92,7 @@ func (d *doctor) open(ctx context.Context, agent string, t *fleetv1.Task, side s
 
 func (d *doctor) check(ctx context.Context, agent string, t *fleetv1.Task, side string, role connectorv1.Role) {
 	t.Work = &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{Pipeline: "doctor", Role: role, Follow: d.asked.Follow,
-		Tables: d.found.Tables, Steps: d.found.Steps, SourceVersion: d.version, Include: d.asked.Include, Exclude: d.asked.Exclude}}
+		Tables: d.found.Tables, Steps: d.found.Steps, SourceVersion: d.opened.GetServerVersion(), Include: d.asked.Include, Exclude: d.asked.Exclude}}
 	res, err := d.p.call(ctx, agent, t, nil)
 	if err != nil {
 		d.problem(side, err)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -56,6 +57,7 @@ func (p *Pipeline) dispatch(ctx context.Context, ids []uint64, floor *rowv1.Floo
 			c.Floor = store.Wire(floor)
 		}
 		c.Granted, c.Epoch, c.Agent = true, epoch, p.run.reader
+		c.began, c.ended = time.Now(), time.Time{}
 		c.Attempts++
 		work.Chunks = append(work.Chunks, c.row)
 		if !seen[t.Index] {
@@ -96,8 +98,8 @@ func (p *Pipeline) dispatch(ctx context.Context, ids []uint64, floor *rowv1.Floo
 func (p *Pipeline) hearLoad(ids []uint64, span trace.Span) func(fleet.Message) {
 	return func(m fleet.Message) {
 		switch {
-		case m.Event.GetWaiting() != "":
-			p.waiting = m.Event.GetWaiting()
+		case m.Tick != nil:
+			p.hearMoving(m.Tick)
 		case m.Result != nil:
 			if span != nil {
 				span.End()

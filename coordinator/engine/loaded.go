@@ -17,7 +17,7 @@ import (
 func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
 	p.run.inFlight--
 	for _, id := range ids {
-		p.chunk(id).inFlight = false
+		p.chunk(id).land()
 	}
 	if f := m.Result.Failure; f != nil {
 		p.loadFailed(ids, f)

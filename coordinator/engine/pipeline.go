@@ -36,6 +36,10 @@ type chunk struct {
 	inFlight bool
 	notUntil time.Time
 	alone    bool
+	// Of the attempt under way: what has moved, and how much of the chunk that is. Nothing of it is written yet.
+	moved        *fleetv1.ChunkProgress
+	moving       float64
+	began, ended time.Time // of the newest attempt; zero: not in this coordinator's time
 }
 
 // Pipeline is an actor. Fields below the mutex's are touched by its goroutine only.
@@ -63,6 +67,7 @@ type Pipeline struct {
 	failure  *fleetv1.Failure
 	found    []*connectorv1.Problem // by checks, until the catalog is stored with them
 	waiting  string
+	waits    map[uint64]string // what tasks say that they wait for in a database
 	run      attempt
 	rate     rate
 	adopted  bool // whether this term has looked for tasks to adopt
@@ -75,7 +80,7 @@ type Pipeline struct {
 
 func newPipeline(spec *controlv1.Spec, st store.State, s *store.Store, f *fleet.Fleet) *Pipeline {
 	return &Pipeline{name: spec.Name, spec: spec, state: st, store: s, fleet: f, done: make(chan struct{}), bell: make(chan struct{}, 1),
-		dropTasks: func() bool { return true }, news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, log: newRing()}
+		dropTasks: func() bool { return true }, news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, waits: map[uint64]string{}, log: newRing()}
 }
 
 // post hands work to the actor; it never blocks.
@@ -177,7 +182,7 @@ func lostStore(err error) bool {
 }
 
 func (p *Pipeline) fail(err error) {
-	p.failure = wire.Failure(err)
+	p.failure, p.waiting = wire.Failure(err), "" // for a person, who reads why
 	p.state.Failure = store.Wire(p.failure)
 	p.note("error", err.Error())
 	ctx, done := context.WithTimeout(context.Background(), 5*time.Second)
@@ -244,6 +249,7 @@ func (p *Pipeline) listen(m fleet.Message) {
 			delete(p.handlers, m.Task)
 		}
 		if h != nil {
+			p.hearWaiting(m)
 			h(m)
 		}
 	})

@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/position"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -47,7 +46,7 @@ func (p *Pipeline) publishSoon() {
 func (p *Pipeline) publish() {
 	p.shown = time.Now()
 	s := &controlv1.Status{Pipeline: p.name, Phase: p.state.Phase, Desired: p.state.Desired, Mode: p.spec.Mode, Source: p.state.Source,
-		Target: p.state.Target, CreatedMicros: p.state.Created, UpdatedMicros: p.shown.UnixMicro(), Waiting: p.waiting, TraceId: p.state.TraceID}
+		Target: p.state.Target, CreatedMicros: p.state.Created, UpdatedMicros: p.shown.UnixMicro(), Waiting: p.waitsFor(), TraceId: p.state.TraceID}
 	tables, chunks := p.count(s)
 	s.StepsDone = int64(p.state.StepsDone)
 	for _, x := range p.state.Phases {
@@ -59,7 +58,8 @@ func (p *Pipeline) publish() {
 		s.Stream.AppliedPrintable = position.Print(p.state.PositionFormat, st.Applied)
 		s.LagSeconds = float64(st.LagMicros) / 1e6
 	}
-	s.RowsPerSecond, s.BytesPerSecond, s.ChangesPerSecond = p.rate.add(sample{p.shown, s.RowsLoaded, s.BytesLoaded, s.Stream.GetChanges()})
+	s.RowsPerSecond, s.BytesPerSecond, s.ChangesPerSecond = p.rate.add(sample{p.shown, s.RowsLoaded + s.RowsInFlight,
+		s.BytesLoaded + s.BytesInFlight, s.Stream.GetChanges()})
 	p.health(s)
 	p.mu.Lock()
 	p.status, p.detail, p.ledger = proto.Clone(s).(*controlv1.Status), tables, chunks
@@ -107,94 +107,23 @@ func (p *Pipeline) health(s *controlv1.Status) {
 		s.NextSteps = append(s.NextSteps, "Correct what the failure names, then: drover resume "+p.name)
 	case s.TablesFailed > 0:
 		s.Health = controlv1.Health_HEALTH_HELD
-	case p.waiting != "":
+	case s.Waiting != "":
 		s.Health = controlv1.Health_HEALTH_WAITING
 	default:
 		s.Health = controlv1.Health_HEALTH_OK
 	}
+	if p.follow() && len(p.state.Start) > 0 && p.failure == nil {
+		switch p.state.Desired {
+		case controlv1.Desired_DESIRED_PAUSED:
+			s.NextSteps = append(s.NextSteps, "drover resume "+p.name+"  # until then the source keeps its log")
+		case controlv1.Desired_DESIRED_STOPPED:
+			s.NextSteps = append(s.NextSteps, "drover start "+p.name+"  # until then the source keeps its log")
+		}
+	}
 	for _, n := range s.NotCarried {
-		if n.Todo != "" && s.Phase >= controlv1.Phase_PHASE_STREAMING {
+		if n.Todo != "" && s.Phase >= controlv1.Phase_PHASE_STREAMING && !slices.Contains(s.NextSteps, n.Todo) {
 			s.NextSteps = append(s.NextSteps, n.Todo)
 		}
 	}
-	if s.Phase == controlv1.Phase_PHASE_LOAD && p.run.splitting != 0 && p.run.inFlight == 0 {
-		s.Bottleneck = "splitting a table at the source"
-	}
-}
-
-// fraction adds up how much of the load is done: tables weigh by their size, each counts by its acknowledged rows.
-type fraction struct{ done, total float64 }
-
-func (f *fraction) add(bytes int64, t *controlv1.TableStatus) {
-	const page = 8192 // an empty table is work, too
-	weight, part := float64(max(bytes, page)), 0.0
-	switch {
-	case t.State == "loaded":
-		part = 1
-	case t.RowsEstimate > 0:
-		part = min(0.99, float64(t.Rows)/float64(t.RowsEstimate))
-	case t.ChunksTotal > 0:
-		part = float64(t.ChunksDone) / float64(t.ChunksTotal)
-	}
-	f.done, f.total = f.done+weight*part, f.total+weight
-}
-
-func (f *fraction) value() float64 {
-	if f.total == 0 {
-		return 0
-	}
-	return f.done / f.total
-}
-
-// count adds up tables and chunks.
-func (p *Pipeline) count(s *controlv1.Status) ([]*controlv1.TableStatus, []*controlv1.ChunkStatus) {
-	var tables []*controlv1.TableStatus
-	var chunks []*controlv1.ChunkStatus
-	var done fraction
-	defer func() { s.LoadFraction = done.value() }()
-	for _, t := range p.ordered() {
-		v := &controlv1.TableStatus{Source: t.name(), Target: t.row.Target.GetSchema() + "." + t.row.Target.GetName(), State: "queued",
-			RowsEstimate: max(t.row.EstimatedRows, 0), Rows: t.Rows, Bytes: t.Bytes, ChunksTotal: int64(t.Chunks), Gate: t.row.Gate.String(),
-			GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared, Failure: t.failure}
-		for _, c := range t.chunks {
-			st := &controlv1.ChunkStatus{Id: c.row.Id, Table: t.name(), State: "pending", Agent: c.Agent, Epoch: c.Epoch, Attempts: int32(c.Attempts)}
-			if len(c.Floor) > 0 && !c.Written {
-				st.Floor = position.Print(p.state.PositionFormat, store.ReadFloor(c.Floor).GetPosition())
-			}
-			switch {
-			case c.Written:
-				st.State, st.Rows, st.Bytes = "written", c.result.GetRows(), c.result.GetBytes()
-				v.Rows, v.Bytes, v.ChunksDone = v.Rows+st.Rows, v.Bytes+st.Bytes, v.ChunksDone+1
-			case c.inFlight:
-				st.State, v.State = "in flight", "loading"
-			}
-			chunks = append(chunks, st)
-		}
-		switch {
-		case t.failure != nil:
-			v.State = "held"
-			s.TablesFailed++
-			s.Failures = append(s.Failures, t.failure)
-		case t.Loaded:
-			v.State, v.ChunksDone = "loaded", v.ChunksTotal
-			s.TablesDone++
-		}
-		if t.Compared != "" {
-			s.TablesCompared++
-		}
-		if t.Compared == "equal" {
-			s.TablesEqual++
-		}
-		s.TablesTotal++
-		s.RowsTotalEstimate += v.RowsEstimate
-		s.BytesTotalEstimate += max(t.row.EstimatedBytes, 0)
-		s.RowsLoaded, s.BytesLoaded = s.RowsLoaded+v.Rows, s.BytesLoaded+v.Bytes
-		s.ChunksTotal, s.ChunksDone = s.ChunksTotal+v.ChunksTotal, s.ChunksDone+v.ChunksDone
-		tables = append(tables, v)
-		done.add(t.row.EstimatedBytes, v)
-		if len(s.TopTables) < 8 && (v.State == "loading" || v.State == "held") {
-			s.TopTables = append(s.TopTables, v)
-		}
-	}
-	return tables, chunks
+	s.Bottleneck = p.bottleneck(s)
 }

@@ -27,6 +27,12 @@ type copyFlags struct {
 	parallel                   int32
 }
 
+// The words that flags of copy take.
+var (
+	verifyWords = []string{"checksum", "none"}
+	laneWords   = []string{"native", "arrow"}
+)
+
 func (e *env) copyCmd() *cobra.Command {
 	var f copyFlags
 	c := &cobra.Command{
@@ -37,7 +43,7 @@ views, and compares the result. With --follow it goes on applying changes until 
 resumes where it was. Passwords: DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD, PGPASSWORD, .pgpass, service files or a prompt.`,
 		Example: `  drover copy postgres://me@old/shop postgres://me@new/shop
   drover copy postgres://me@old/shop postgres://me@new/shop --follow --tables 'shop.*' --exclude shop.tmp_*`,
-		Args: cobra.ExactArgs(2),
+		Args: exactly,
 		RunE: func(c *cobra.Command, args []string) error { return e.runCopy(c.Context(), args[0], args[1], f) },
 	}
 	fl := c.Flags()
@@ -47,6 +53,8 @@ resumes where it was. Passwords: DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD,
 	fl.StringSliceVar(&f.exclude, "exclude", nil, "leave out tables that match these globs")
 	fl.StringVar(&f.verify, "verify", "checksum", "checksum | none: how the result is compared after a copy")
 	fl.StringVar(&f.lane, "lane", "native", "native | arrow: how rows are encoded on the way")
+	offer(c, "verify", verifyWords)
+	offer(c, "lane", laneWords)
 	fl.Int32Var(&f.parallel, "parallel", 0, "chunks in flight at the same time (0: from the cores)")
 	fl.BoolVar(&f.truncate, "truncate", false, "empty target tables that have rows instead of refusing")
 	fl.BoolVar(&f.noSchema, "no-schema", false, "copy rows only: the tables exist at the target")
@@ -91,10 +99,8 @@ func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[strin
 	if f.follow {
 		mode = controlv1.Mode_MODE_FULL_LOAD_AND_CDC
 	}
-	for flag, ok := range map[string]bool{"--verify": f.verify == "checksum" || f.verify == "none", "--lane": f.lane == "native" || f.lane == "arrow"} {
-		if !ok {
-			return nil, nil, diag.Usage.New(flag, nil, "unknown word; see drover copy --help")
-		}
+	if err := errors.Join(oneOf("--verify", f.verify, verifyWords...), oneOf("--lane", f.lane, laneWords...), spec.CheckName("--name", name)); err != nil {
+		return nil, nil, err
 	}
 	s := &controlv1.Spec{Version: 1, Name: name, Mode: mode, Source: source, Target: target, Include: f.tables, Exclude: f.exclude,
 		WhenNotEmpty: "fail", ChunkBytes: 64 << 20, Parallel: f.parallel, Verify: f.verify, Apply: "transactional", Lane: f.lane,
@@ -132,7 +138,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 	tree, err := up.Start(ctx, up.Options{Data: copyData(e.state, s.Name), Name: "local", Secrets: secrets,
 		Prewarm: []string{s.Source.Connector, s.Target.Connector}, Verbose: e.verbose})
 	if err != nil {
-		return err
+		return e.runsAlready(ctx, s.Name, err)
 	}
 	stopped := false
 	stop := func() error {

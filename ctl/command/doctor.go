@@ -2,15 +2,19 @@ package command
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/droverdb/drover/ctl/up"
 	"github.com/droverdb/drover/ctl/view"
-	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
+
+// sides are the words that --sql takes.
+var sides = []string{"source", "target"}
 
 func (e *env) doctorCmd() *cobra.Command {
 	var noFollow bool
@@ -18,7 +22,7 @@ func (e *env) doctorCmd() *cobra.Command {
 	var f copyFlags
 	c := &cobra.Command{
 		Use: "doctor SRC DST", Short: "Run every check of both databases; print the SQL that fixes what is wrong",
-		Example: "  drover doctor postgres://me@old/shop postgres://me@new/shop\n  drover doctor SRC DST --sql source > fix.sql", Args: cobra.ExactArgs(2),
+		Example: "  drover doctor postgres://me@old/shop postgres://me@new/shop\n  drover doctor SRC DST --sql source > fix.sql", Args: exactly,
 		RunE: func(c *cobra.Command, args []string) error {
 			f.follow, f.verify, f.lane = !noFollow, "checksum", "native"
 			return e.runDoctor(c, args, f, sql)
@@ -26,12 +30,18 @@ func (e *env) doctorCmd() *cobra.Command {
 	}
 	c.Flags().BoolVar(&noFollow, "no-follow", false, "check for a copy without following changes")
 	c.Flags().StringVar(&sql, "sql", "", "source | target: print only the SQL for that side")
+	offer(c, "sql", sides)
 	c.Flags().StringSliceVar(&f.tables, "tables", nil, "only tables that match these globs")
 	c.Flags().StringSliceVar(&f.exclude, "exclude", nil, "leave out tables that match these globs")
 	return c
 }
 
 func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string) error {
+	if sql != "" {
+		if err := oneOf("--sql", sql, sides...); err != nil {
+			return err
+		}
+	}
 	s, secrets, err := e.copySpec(args[0], args[1], f)
 	if err != nil {
 		return err
@@ -47,22 +57,11 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 	if err != nil {
 		return e.remote(err)
 	}
-	switch {
-	case e.output == "json" || e.output == "jsonl":
-		err = e.printJSON(map[string]any{"version": view.Version, "source": r.Source, "target": r.Target, "checks": r.Checks, "problems": problemViews(r.Problems)})
-	case sql != "":
-		for _, p := range r.Problems {
-			for _, fix := range p.Fix {
-				if p.Side == sql {
-					fmt.Fprintln(e.out, fix)
-				}
-			}
+	if sql != "" {
+		for _, line := range view.Script(r.Problems, sql) {
+			fmt.Fprintln(e.data, line)
 		}
-	default:
-		fmt.Fprintf(e.out, "%s → %s     ", r.Source, r.Target)
-		view.WriteProblems(e.out, r.Checks, r.Problems)
-	}
-	if err != nil {
+	} else if err := e.show(view.Diagnosis(r, scripts(c, s, r))); err != nil {
 		return err
 	}
 	for _, p := range r.Problems {
@@ -73,19 +72,26 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 	return nil
 }
 
-type problemView struct {
-	Code    string   `json:"code"`
-	Warning bool     `json:"warning"`
-	Side    string   `json:"side"`
-	Object  string   `json:"object"`
-	Reason  string   `json:"reason"`
-	Fix     []string `json:"fix"`
+// scripts are the commands that print all fixes of a side.
+func scripts(c *cobra.Command, s *controlv1.Spec, r *controlv1.DoctorResponse) (next []string) {
+	flags, own := "", c.LocalNonPersistentFlags()
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if own.Lookup(f.Name) == nil {
+			return
+		}
+		if v, ok := f.Value.(pflag.SliceValue); ok {
+			flags += " --" + f.Name + " " + quoted(strings.Join(v.GetSlice(), ","))
+		} else {
+			flags += " --" + f.Name
+		}
+	})
+	for _, side := range sides {
+		if len(view.Script(r.Problems, side)) > 0 {
+			next = append(next, fmt.Sprintf("drover doctor %s %s%s --sql %s > fix-%s.sql", quoted(s.Source.Url), quoted(s.Target.Url), flags, side, side))
+		}
+	}
+	return next
 }
 
-func problemViews(ps []*connectorv1.Problem) []problemView {
-	out := []problemView{}
-	for _, p := range ps {
-		out = append(out, problemView{p.Code, p.Warning, p.Side, p.Object, p.Reason, p.Fix})
-	}
-	return out
-}
+// quoted is one word to a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

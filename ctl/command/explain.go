@@ -2,12 +2,14 @@ package command
 
 import (
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/droverdb/drover/ctl/spec"
+	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
 )
 
@@ -17,7 +19,7 @@ var Version = "dev"
 func (e *env) explainCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "explain CODE|FIELD", Short: "Explain an error code or a field of the pipeline file", Example: "  drover explain E3001\n  drover explain load.chunk",
-		Args: cobra.ExactArgs(1),
+		Args: exactly,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			var out []string
 			for _, c := range diag.All() {
@@ -27,67 +29,80 @@ func (e *env) explainCmd() *cobra.Command {
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if c, ok := diag.Lookup(args[0]); ok {
-				fmt.Fprintf(e.out, "%s: %s\n\n%s\n\nfix: %s\n", c.ID, c.Title, c.Explain, c.Fix)
-				return nil
+				return e.show(explainCode(c))
 			}
 			if text, ok := spec.Explain(args[0]); ok {
-				fmt.Fprintf(e.out, "%s\n\n%s\n", args[0], text)
-				return nil
+				return e.show(explainField(args[0], text))
 			}
-			return diag.Usage.New("drover explain "+args[0], nil, "neither a code nor a field%s", near(args[0]))
+			names := spec.Fields()
+			for _, c := range diag.All() {
+				names = append(names, c.ID)
+			}
+			return diag.Usage.New("drover explain "+args[0], nil, "neither a code nor a field%s", didYouMean(args[0], names)).
+				WithFix("docs/reference/errors.md lists every code, docs/reference/pipeline-file.md every field")
 		},
 	}
 }
 
-// near names the nearest known code or field.
-func near(s string) string {
-	best, dist := "", 4
-	names := spec.Fields()
-	for _, c := range diag.All() {
-		names = append(names, c.ID)
+func explainCode(c diag.Code) view.Listing {
+	type code struct {
+		Code    string `json:"code"`
+		Title   string `json:"title"`
+		Explain string `json:"explain"`
+		Fix     string `json:"fix"`
+		Then    string `json:"what_happens"`
+		Exit    int    `json:"exit_code"`
 	}
-	for _, n := range names {
-		if d := distance(strings.ToLower(s), strings.ToLower(n)); d < dist {
-			best, dist = n, d
+	v := code{c.ID, c.Title, c.Explain, c.Fix, WhatHappens(c.Class), ExitCode(c)}
+	return view.Answer(c.ID, v, func(w io.Writer, wide bool) {
+		fmt.Fprintf(w, "%s: %s\n\n%s\n\nfix: %s\n", v.Code, v.Title, v.Explain, v.Fix)
+		if wide {
+			fmt.Fprintf(w, "\nwhat happens: %s; exit code %d\n", v.Then, v.Exit)
 		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean " + best + "?"
+	})
 }
 
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// explainField tells of a field, and names those below it.
+func explainField(name, text string) view.Listing {
+	type field struct {
+		Field  string   `json:"field"`
+		Text   string   `json:"text"`
+		Fields []string `json:"fields,omitempty"`
 	}
-	for i := 1; i <= len(a); i++ {
-		prev := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := prev
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			prev = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
+	v := field{Field: name, Text: text}
+	for _, f := range spec.Fields() {
+		if rest, ok := strings.CutPrefix(f, name+"."); ok && !strings.Contains(rest, ".") {
+			v.Fields = append(v.Fields, f)
 		}
 	}
-	return row[len(b)]
+	return view.Answer(name, v, func(w io.Writer, _ bool) {
+		fmt.Fprintf(w, "%s\n\n%s\n", v.Field, v.Text)
+		for _, f := range v.Fields {
+			below, _ := spec.Explain(f)
+			fmt.Fprintf(w, "\n  %s\n      %s\n", f, below)
+		}
+	})
+}
+
+// WhatHappens is what becomes of the work after an error of a class.
+func WhatHappens(c diag.Class) string {
+	return map[diag.Class]string{diag.Retry: "Drover tries again", diag.Fenced: "somebody newer goes on", diag.Hold: "one table or step waits for a person",
+		diag.Fatal: "the pipeline waits for a person", diag.BadUsage: "nothing was started"}[c]
 }
 
 func (e *env) versionCmd() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Example: "  drover version -o json", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		goVersion := ""
+	return &cobra.Command{Use: "version", Short: "Print the version", Example: "  drover version -o json", Args: exactly, RunE: func(*cobra.Command, []string) error {
+		type version struct {
+			Drover     string   `json:"drover"`
+			Go         string   `json:"go"`
+			Connectors []string `json:"connectors"`
+		}
+		v := version{Drover: Version, Connectors: []string{"postgres"}}
 		if b, ok := debug.ReadBuildInfo(); ok {
-			goVersion = b.GoVersion
+			v.Go = b.GoVersion
 		}
-		if e.output == "json" {
-			return e.printJSON(map[string]any{"version": Version, "go": goVersion, "connectors": []string{"postgres"}})
-		}
-		fmt.Fprintf(e.out, "drover %s (%s), connectors: postgres\n", Version, goVersion)
-		return nil
+		return e.show(view.Answer(v.Drover, v, func(w io.Writer, _ bool) {
+			fmt.Fprintf(w, "drover %s (%s), connectors: %s\n", v.Drover, v.Go, strings.Join(v.Connectors, ", "))
+		}))
 	}}
 }

@@ -43,6 +43,8 @@ func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipel
 				e.showProblems(last)
 			}
 			return last, err
+		case last != nil && d != nil && d.Code.ID == diag.NoPipeline.ID:
+			return last, diag.NoPipeline.New(pipeline, nil, "it was deleted meanwhile; rows at the target stay")
 		case err != nil && (last == nil || d == nil || d.Code.ID != diag.NoCoord.ID):
 			return last, err
 		case lost.IsZero():

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -29,11 +28,14 @@ func (e *env) shower(w io.Writer, screen *os.File, hint string) shower {
 	case e.progress == "none" || e.quiet:
 		return silent{}
 	case e.progress == "json":
-		return &lines{w: w, every: e.every, form: jsonLine}
+		return &lines{every: e.every, print: func(s view.Status) error { return view.WriteItem(w, s, "jsonl") }}
 	case e.progress == "auto" && screen != nil && !e.verbose: // log lines would tear the screen
 		return newLive(w, screen, view.Style{Color: os.Getenv("NO_COLOR") == "", Hint: hint})
 	}
-	return &lines{w: w, every: e.every, form: func(s view.Status) string { return view.Line(s, time.Now()) }}
+	return &lines{every: e.every, print: func(s view.Status) error {
+		_, err := fmt.Fprintln(w, view.Line(s, time.Now()))
+		return err
+	}}
 }
 
 type silent struct{}
@@ -41,19 +43,11 @@ type silent struct{}
 func (silent) status(*controlv1.Status) {}
 func (silent) end()                     {}
 
-func jsonLine(s view.Status) string {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
-
-// lines prints one line per interval, and at every change of phase or health.
+// lines prints a status per interval, and at every change of phase or health. Nobody may be reading: then there is
+// nothing to be done about it, and the work goes on.
 type lines struct {
-	w     io.Writer
 	every time.Duration
-	form  func(view.Status) string
+	print func(view.Status) error
 	state string
 	at    time.Time
 }
@@ -65,7 +59,7 @@ func (l *lines) status(s *controlv1.Status) {
 		return
 	}
 	l.state, l.at = state, time.Now()
-	fmt.Fprintln(l.w, l.form(v))
+	_ = l.print(v)
 }
 
 func (*lines) end() {}

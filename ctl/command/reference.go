@@ -47,8 +47,6 @@ func ExitCode(c diag.Code) int { return exitCode(&diag.Error{Code: c}) }
 func Tree() *cobra.Command {
 	e := &env{out: os.Stdout, err: os.Stderr, data: os.Stdout, in: os.Stdin}
 	root := e.root()
-	root.InitDefaultCompletionCmd()
-	root.InitDefaultHelpCmd()
 	root.PersistentFlags().Lookup("data").DefValue = "$XDG_STATE_HOME/drover"
 	root.PersistentFlags().Lookup("coordinator").DefValue = ""
 	for _, c := range root.Commands() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -76,7 +77,17 @@ func Main(args []string) int {
 	}()
 	root := e.root()
 	root.SetArgs(args)
-	return e.exit(root.ExecuteContext(ctx))
+	err = root.ExecuteContext(ctx)
+	if ctx.Err() != nil && cutOff(err) {
+		err = context.Canceled
+	}
+	return e.exit(err)
+}
+
+// cutOff reports whether an error only says that a call did not end, which after an interrupt is no news.
+func cutOff(err error) bool {
+	d := diag.Find(err)
+	return d != nil && (d.Code.ID == diag.NoCoord.ID || d.Code.ID == diag.CallCancelled.ID)
 }
 
 // service names this process in traces and metrics by its role.
@@ -117,9 +128,9 @@ without locks, gaps or doubles, and keeps the two equal until you switch over.`,
 	f := root.PersistentFlags()
 	f.StringVar(&e.state, "data", defaultData(), "directory of the local state")
 	f.StringVar(&e.coordinator, "coordinator", os.Getenv("DROVER_COORDINATOR"), "address of a coordinator (host:port or unix:PATH; several separated by commas); default: the one under --data")
-	f.StringVarP(&e.output, "output", "o", "", "table | json | jsonl")
+	f.StringVarP(&e.output, "output", "o", "table", strings.Join(view.Formats, " | "))
 	f.BoolVar(&e.json, "json", false, "the same as -o json")
-	f.StringVar(&e.progress, "progress", "auto", "auto | plain | json | none")
+	f.StringVar(&e.progress, "progress", "auto", strings.Join(progressForms, " | "))
 	f.DurationVar(&e.every, "every", 10*time.Second, "how often plain progress prints a line")
 	f.BoolVarP(&e.quiet, "quiet", "q", false, "print results and errors only")
 	f.BoolVarP(&e.verbose, "verbose", "v", false, "log what happens inside to stderr")
@@ -127,36 +138,67 @@ without locks, gaps or doubles, and keeps the two equal until you switch over.`,
 	f.StringVar(&e.tlsKey, "tls-key", "", "key (PEM) of --tls-cert")
 	f.StringVar(&e.tlsCA, "tls-ca", "", "CA (PEM) that signs the other side")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return e.checkFlags() }
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err.Error()) })
-	root.AddCommand(e.copyCmd(), e.doctorCmd(), e.upCmd(), e.applyCmd(), e.listCmd(), e.statusCmd(), e.tablesCmd(), e.chunksCmd(),
+	root.SetFlagErrorFunc(badFlag)
+	offer(root, "output", view.Formats)
+	offer(root, "progress", progressForms)
+	noun(root, e.copyCmd(), e.doctorCmd(), e.upCmd(), e.applyCmd(), e.listCmd(), e.statusCmd(), e.tablesCmd(), e.chunksCmd(),
 		e.logsCmd(), e.deleteCmd(), e.explainCmd(), e.versionCmd(), e.coordinatorCmd(), e.agentCmd(), e.connectorCmd())
 	for _, c := range e.desiredCmds() {
 		root.AddCommand(c)
 	}
+	own(root)
 	return root
 }
+
+// own makes cobra's own commands answer wrong words as ours do.
+func own(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			noun(c)
+		case "help":
+			show := c.Run
+			c.Run = nil
+			c.RunE = func(c *cobra.Command, args []string) error {
+				if about, rest, err := root.Find(args); err != nil || about == root && len(rest) > 0 {
+					return root.Args(root, args)
+				}
+				show(c, args)
+				return nil
+			}
+		}
+	}
+}
+
+// progressForms are the words that --progress takes.
+var progressForms = []string{"auto", "plain", "json", "none"}
 
 func (e *env) checkFlags() error {
 	if e.json {
 		e.output = "json"
 	}
-	for _, c := range []struct{ flag, v, allowed string }{
-		{"--output", e.output, "|table|json|jsonl"}, {"--progress", e.progress, "auto|plain|json|none"},
-	} {
-		ok := false
-		for _, a := range strings.Split(c.allowed, "|") {
-			ok = ok || a == c.v
-		}
-		if !ok {
-			return diag.Usage.New(c.flag, nil, "%q is not one of %s", c.v, strings.Trim(c.allowed, "|"))
+	for _, a := range e.coordinators() {
+		if _, _, err := net.SplitHostPort(a); err != nil && !strings.HasPrefix(a, "unix:") {
+			return diag.Usage.New("--coordinator", nil, "%q is neither host:port nor unix:PATH", a)
 		}
 	}
-	return nil
+	return errors.Join(oneOf("--output", e.output, view.Formats...), oneOf("--progress", e.progress, progressForms...))
 }
 
-func usage(c *cobra.Command, why string) error {
-	return diag.Usage.New(c.CommandPath(), nil, "%s", why)
+// offer completes the words that a flag takes.
+func offer(c *cobra.Command, flag string, words []string) {
+	if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
 }
+
+// show prints an answer in the form that was asked for.
+func (e *env) show(l view.Listing) error { return l.Write(e.out, e.data, e.output) }
+
+// forPeople reports whether the answer is text that people read.
+func (e *env) forPeople() bool { return e.output == "table" || e.output == "wide" }
 
 // exit prints what went wrong and turns it into an exit code.
 func (e *env) exit(err error) int {
@@ -171,7 +213,7 @@ func (e *env) exit(err error) int {
 	}
 	d := diag.Find(err)
 	if d == nil {
-		// cobra reports unknown verbs and wrong argument counts without a type.
+		// cobra reports what it finds itself without a type.
 		d = diag.Usage.New("drover", nil, "%s", err.Error())
 		if !looksLikeUsage(err) {
 			d = diag.Internal.New("drover", nil, "%s", err.Error())
@@ -183,7 +225,7 @@ func (e *env) exit(err error) int {
 
 func looksLikeUsage(err error) bool {
 	s := err.Error()
-	for _, p := range []string{"unknown command", "arg(s)", "unknown flag", "required flag", "invalid argument"} {
+	for _, p := range []string{"unknown command", "arg(s)", "required flag", "invalid argument", "if any flags in the group"} {
 		if strings.Contains(s, p) {
 			return true
 		}

@@ -18,7 +18,7 @@ const grace = 15 * time.Second
 func (e *env) upCmd() *cobra.Command {
 	var listen string
 	c := &cobra.Command{
-		Use: "up", Short: "Run coordinator, embedded etcd and agent in one process tree", Args: cobra.NoArgs,
+		Use: "up", Short: "Run coordinator, embedded etcd and agent in one process tree", Args: exactly,
 		Example: "  drover up --data /var/lib/drover",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return e.serve(c, up.Options{Data: e.state, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Verbose: e.verbose})
@@ -29,12 +29,11 @@ func (e *env) upCmd() *cobra.Command {
 }
 
 func (e *env) coordinatorCmd() *cobra.Command {
-	noun := &cobra.Command{Use: "coordinator", Short: "Run a coordinator"}
 	var listen string
 	var etcd []string
 	var ttl time.Duration
 	c := &cobra.Command{
-		Use: "run", Short: "Run a coordinator, with embedded or external etcd", Args: cobra.NoArgs,
+		Use: "run", Short: "Run a coordinator, with embedded or external etcd", Args: exactly,
 		Example: "  drover coordinator run --data /var/lib/drover --listen 127.0.0.1:7443\n  drover coordinator run --etcd http://127.0.0.1:2379 --listen 127.0.0.1:7443",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return e.serve(c, up.Options{Data: e.state, Name: hostname(), Listen: listen, TLS: e.tlsFiles(), Etcd: etcd, TTL: ttl, NoAgent: true, Verbose: e.verbose})
@@ -43,8 +42,7 @@ func (e *env) coordinatorCmd() *cobra.Command {
 	c.Flags().StringVar(&listen, "listen", "", "address for control and agents")
 	c.Flags().StringSliceVar(&etcd, "etcd", nil, "endpoints of an external etcd: several coordinators may share it, one leads")
 	c.Flags().DurationVar(&ttl, "ttl", 10*time.Second, "how long an agent, or the leader beside others, may be silent before it is replaced")
-	noun.AddCommand(c)
-	return noun
+	return noun(&cobra.Command{Use: "coordinator", Aliases: []string{"coordinators"}, Short: "Run a coordinator"}, c)
 }
 
 // serve runs a tree until it is told to stop, drains it, and aborts what does not drain in time.
@@ -62,10 +60,9 @@ func (e *env) serve(c *cobra.Command, o up.Options) error {
 }
 
 func (e *env) agentCmd() *cobra.Command {
-	noun := &cobra.Command{Use: "agent", Short: "Run an agent"}
 	var o up.AgentOptions
 	c := &cobra.Command{
-		Use: "run", Short: "Run an agent near a database; it only dials out", Args: cobra.NoArgs,
+		Use: "run", Short: "Run an agent near a database; it only dials out", Args: exactly,
 		Example: "  drover agent run --coordinator 127.0.0.1:7443 --name dc1-a",
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.Coordinator, o.TLS, o.Data, o.Verbose = e.coordinator, e.tlsFiles(), e.state, e.verbose
@@ -81,21 +78,18 @@ func (e *env) agentCmd() *cobra.Command {
 	c.Flags().StringVar(&o.Advertise, "advertise", "", "what other agents dial, if that is not --transfer")
 	c.Flags().BoolVar(&o.NoSource, "no-source", false, "never read sources")
 	c.Flags().BoolVar(&o.NoSink, "no-sink", false, "never write targets")
-	noun.AddCommand(c)
-	return noun
+	return noun(&cobra.Command{Use: "agent", Aliases: []string{"agents"}, Short: "Run an agent"}, c)
 }
 
 // connectorCmd is what an agent starts as a subprocess.
 func (e *env) connectorCmd() *cobra.Command {
-	noun := &cobra.Command{Use: "connector", Hidden: true}
-	noun.AddCommand(&cobra.Command{Use: "serve NAME", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+	return noun(&cobra.Command{Use: "connector", Hidden: true}, &cobra.Command{Use: "serve NAME", Args: exactly, RunE: func(_ *cobra.Command, args []string) error {
 		if args[0] != "postgres" {
 			return diag.NoConnector.New(args[0], nil, "built in are: postgres")
 		}
 		sdk.Serve("postgres", func() sdk.Source { return postgres.NewSource() }, func() sdk.Sink { return postgres.NewSink() })
 		return nil
 	}})
-	return noun
 }
 
 func hostname() string {

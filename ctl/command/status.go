@@ -3,46 +3,68 @@ package command
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/droverdb/drover/ctl/view"
+	"github.com/droverdb/drover/internal/diag"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
 func (e *env) statusCmd() *cobra.Command {
 	var watch bool
 	c := &cobra.Command{
-		Use: "status PIPELINE", Short: "Show where a pipeline is; -w keeps watching", Example: "  drover status shop -w\n  drover status shop -o json",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completePipelines,
+		Use: "status [PIPELINE]", Short: "Show where a pipeline is; -w keeps watching",
+		Long:    "Shows where a pipeline is. Without a name: the one that there is, or the list of them.",
+		Example: "  drover status shop -w\n  drover status shop -o json",
+		Args:    exactly, ValidArgsFunction: e.completePipelines,
 		RunE: func(c *cobra.Command, args []string) error {
-			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
-				if watch {
-					return e.detachable(c.Context(), client, args[0])
+			if len(args) == 0 {
+				all, err := e.pipelines(c.Context())
+				switch {
+				case err != nil:
+					return err
+				case len(all) != 1 && watch:
+					return misused(c, "missing: PIPELINE"+thereAre(namesOf(all)))
+				case len(all) != 1:
+					return e.show(view.Pipelines(all))
 				}
-				r, err := client.Get(c.Context(), &controlv1.GetRequest{Pipeline: args[0]})
-				if err != nil {
-					return e.remote(err)
-				}
-				return e.printStatus(r.Status)
-			})
+				args = namesOf(all)
+			}
+			return e.runStatus(c.Context(), args[0], watch)
 		},
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "redraw until Ctrl-C, which only detaches")
 	return c
 }
 
+func (e *env) runStatus(ctx context.Context, pipeline string, watch bool) error {
+	if watch && e.output == "name" {
+		return diag.Usage.New("--output", nil, "a watch knows no form \"name\"; there are %s", strings.Join(view.Formats[:len(view.Formats)-1], ", "))
+	}
+	return e.with(ctx, pipeline, func(client controlv1.ControlServiceClient) error {
+		if watch {
+			return e.detachable(ctx, client, pipeline)
+		}
+		r, err := client.Get(ctx, &controlv1.GetRequest{Pipeline: pipeline})
+		if err != nil {
+			return e.remote(err)
+		}
+		return e.printStatus(r.Status)
+	})
+}
+
 // detachable watches; the first Ctrl-C leaves the pipeline running.
 func (e *env) detachable(ctx context.Context, client controlv1.ControlServiceClient, pipeline string) error {
 	// Progress of a watch is its output: it belongs on stdout.
 	show := e.shower(e.out, e.outTerm, "ctrl-c detaches, it keeps running")
-	if e.output == "json" || e.output == "jsonl" {
-		show = &lines{w: e.data, every: e.every, form: jsonLine}
+	if !e.forPeople() {
+		show = &lines{every: e.every, print: func(s view.Status) error { return view.WriteItem(e.data, s, e.output) }}
 	}
 	_, err := e.watch(ctx, client, pipeline, show)
 	if ctx.Err() != nil {
@@ -53,21 +75,18 @@ func (e *env) detachable(ctx context.Context, client controlv1.ControlServiceCli
 }
 
 func (e *env) printStatus(s *controlv1.Status) error {
-	v := view.FromStatus(s)
-	switch {
-	case e.output == "json" || e.output == "jsonl":
-		return e.printJSON(v)
-	case e.outTerm == nil:
-		fmt.Fprintln(e.out, view.Line(v, time.Now()))
-	default:
+	var screen *view.Style
+	if e.outTerm != nil {
 		width, _, err := term.GetSize(int(e.outTerm.Fd()))
 		if err != nil {
 			width = 80
 		}
-		for _, l := range view.Screen(s, view.Style{Width: width, Color: os.Getenv("NO_COLOR") == ""}, nil) {
-			fmt.Fprintln(e.out, l)
-		}
+		screen = &view.Style{Width: width, Color: os.Getenv("NO_COLOR") == ""}
 	}
+	if err := e.show(view.OneStatus(s, screen, time.Now())); err != nil || !e.forPeople() {
+		return err
+	}
+	v := view.FromStatus(s)
 	for _, f := range v.Failures {
 		view.WriteFailure(e.err, f, "")
 	}
@@ -80,7 +99,7 @@ func (e *env) printStatus(s *controlv1.Status) error {
 func (e *env) logsCmd() *cobra.Command {
 	var follow bool
 	c := &cobra.Command{
-		Use: "logs PIPELINE", Short: "Show what happened in a pipeline", Example: "  drover logs shop -f", Args: cobra.ExactArgs(1),
+		Use: "logs PIPELINE", Short: "Show what happened in a pipeline", Example: "  drover logs shop -f", Args: exactly,
 		ValidArgsFunction: e.completePipelines,
 		RunE: func(c *cobra.Command, args []string) error {
 			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
@@ -88,7 +107,7 @@ func (e *env) logsCmd() *cobra.Command {
 				if err != nil {
 					return e.remote(err)
 				}
-				return e.printLogs(c.Context(), s)
+				return e.printLogs(c.Context(), args[0], follow, s)
 			})
 		},
 	}
@@ -96,21 +115,26 @@ func (e *env) logsCmd() *cobra.Command {
 	return c
 }
 
-func (e *env) printLogs(ctx context.Context, s controlv1.ControlService_LogsClient) error {
+// printLogs prints a log that ends as one document, one that is followed event by event.
+func (e *env) printLogs(ctx context.Context, pipeline string, follow bool, s controlv1.ControlService_LogsClient) error {
+	var all []view.Event
 	for {
 		l, err := s.Recv()
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			return nil
+			break
 		}
 		if err != nil {
 			return e.remote(err)
 		}
-		if e.output == "json" || e.output == "jsonl" {
-			if err := e.printJSON(map[string]any{"time": time.UnixMicro(l.Micros).UTC().Format(time.RFC3339Nano), "level": l.Level, "text": l.Text}); err != nil {
-				return err
-			}
-			continue
+		event := view.FromLog(pipeline, l)
+		if !follow {
+			all = append(all, event)
+		} else if err := view.WriteEvent(e.out, e.data, event, e.output); err != nil {
+			return err
 		}
-		fmt.Fprintf(e.out, "%s %-5s %s\n", time.UnixMicro(l.Micros).UTC().Format("2006-01-02T15:04:05.000Z"), l.Level, l.Text)
 	}
+	if follow {
+		return nil
+	}
+	return e.show(view.LogList(pipeline, all))
 }

@@ -1,9 +1,10 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
 	"github.com/droverdb/drover/ctl/view"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -14,12 +15,10 @@ func (e *env) summary(s *controlv1.Status) error {
 	if s == nil {
 		return exitError{exitFailed}
 	}
-	if e.output == "json" || e.output == "jsonl" {
-		if err := e.printJSON(view.FromStatus(s)); err != nil {
-			return err
-		}
-	} else {
-		e.printSummary(s)
+	l := view.OneStatus(s, nil, time.Now())
+	l.Text = func(w io.Writer, wide bool) { writeSummary(w, s, wide) }
+	if err := e.show(l); err != nil {
+		return err
 	}
 	for _, f := range s.Failures {
 		v := view.FromFailure(f)
@@ -36,7 +35,7 @@ func (e *env) summary(s *controlv1.Status) error {
 	return nil
 }
 
-func (e *env) printSummary(s *controlv1.Status) {
+func writeSummary(w io.Writer, s *controlv1.Status, wide bool) {
 	took := map[controlv1.Phase]float64{}
 	total := 0.0
 	for _, p := range s.Phases {
@@ -44,7 +43,7 @@ func (e *env) printSummary(s *controlv1.Status) {
 		total += view.PhaseSeconds(p)
 	}
 	row := func(name, text string, p controlv1.Phase) {
-		fmt.Fprintf(e.out, "%-8s %-64s %6.1f s\n", name, text, took[p])
+		fmt.Fprintf(w, "%-8s %-64s %6.1f s\n", name, text, took[p])
 	}
 	row("assess", fmt.Sprintf("%d tables · ~%s rows · %s", s.TablesTotal, view.Count64(s.RowsTotalEstimate), view.Bytes(s.BytesTotalEstimate)), controlv1.Phase_PHASE_ASSESS)
 	row("schema", fmt.Sprintf("%d tables", s.TablesTotal), controlv1.Phase_PHASE_SCHEMA)
@@ -54,27 +53,26 @@ func (e *env) printSummary(s *controlv1.Status) {
 		row("verify", fmt.Sprintf("%d/%d tables match (count + checksum)", s.TablesEqual, s.TablesCompared), controlv1.Phase_PHASE_VERIFY)
 	}
 	if n := len(s.NotCarried); n > 0 {
-		fmt.Fprintf(e.out, "not carried over (%d):\n", n)
+		fmt.Fprintf(w, "not carried over (%d):\n", n)
 		for _, x := range s.NotCarried {
-			fmt.Fprintf(e.out, "  %s %s: %s. %s\n", x.Kind, x.Object, strings.TrimSuffix(x.Reason, "."), x.Todo)
+			fmt.Fprintf(w, "  %s %s: %s. %s\n", x.Kind, x.Object, strings.TrimSuffix(x.Reason, "."), x.Todo)
 		}
 	}
 	for _, x := range s.Problems {
 		if x.Warning {
-			fmt.Fprintf(e.out, "warning  %s %s: %s\n", x.Code, x.Object, x.Reason)
+			fmt.Fprintf(w, "warning  %s %s: %s\n", x.Code, x.Object, x.Reason)
 		}
 	}
 	word := "done"
 	if s.Phase != controlv1.Phase_PHASE_DONE || len(s.Failures) > 0 || s.TablesCompared > s.TablesEqual {
 		word = "ended with errors"
 	}
-	fmt.Fprintf(e.out, "%s in %.1f s.\n", word, total)
-}
-
-func (e *env) printJSON(v any) error {
-	enc := json.NewEncoder(e.data)
-	if e.output == "json" {
-		enc.SetIndent("", "  ")
+	fmt.Fprintf(w, "%s in %.1f s.\n", word, total)
+	if wide {
+		fmt.Fprintf(w, "pipeline %s: %s → %s", s.Pipeline, s.Source, s.Target)
+		if s.TraceId != "" {
+			fmt.Fprintf(w, "   trace %s", s.TraceId)
+		}
+		fmt.Fprintln(w)
 	}
-	return enc.Encode(v)
 }

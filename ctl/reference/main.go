@@ -15,6 +15,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/command"
 	"github.com/droverdb/drover/ctl/spec"
+	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/plugins/postgres"
@@ -48,6 +49,7 @@ func cli(b *strings.Builder) {
 	for _, n := range sortedKeys(codes) {
 		fmt.Fprintf(b, "| %d | %s |\n", n, codes[n])
 	}
+	fmt.Fprintf(b, "\n`-o` takes %s: [what they hold](../how-to/watch.md). An unknown word is refused with what there is, and the nearest.\n", strings.Join(view.Formats, ", "))
 	b.WriteString("\n## Flags of every command\n\n")
 	flags(b, root.PersistentFlags())
 	commands(b, root)
@@ -67,7 +69,7 @@ func commands(b *strings.Builder, c *cobra.Command) {
 		if sub.Hidden || sub.Name() == "help" {
 			continue
 		}
-		if sub.Runnable() {
+		if sub.Runnable() && !sub.HasSubCommands() {
 			fmt.Fprintf(b, "\n## %s\n\n", sub.CommandPath())
 			text := sub.Long
 			if text == "" || strings.Contains(sub.CommandPath(), "completion") {
@@ -120,13 +122,10 @@ func pipelineFile(b *strings.Builder) {
 	}
 }
 
-var classes = map[diag.Class]string{diag.Retry: "Drover tries again", diag.Fenced: "somebody newer goes on", diag.Hold: "one table or step waits for a person",
-	diag.Fatal: "the pipeline waits for a person", diag.BadUsage: "nothing was started"}
-
 func errorCodes(b *strings.Builder) {
 	b.WriteString("# Error codes\n\nThe same text: `drover explain CODE`. W codes are warnings.\n")
 	for _, c := range diag.All() {
-		fmt.Fprintf(b, "\n## %s: %s\n\n%s\n\n- what happens: %s; exit code %d\n- fix: %s\n", c.ID, c.Title, c.Explain, classes[c.Class], command.ExitCode(c), c.Fix)
+		fmt.Fprintf(b, "\n## %s: %s\n\n%s\n\n- what happens: %s; exit code %d\n- fix: %s\n", c.ID, c.Title, c.Explain, command.WhatHappens(c.Class), command.ExitCode(c), c.Fix)
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 // File is a pipeline file. Each comment is what `drover explain FIELD` prints.
 type File struct {
 	Version int               `yaml:"version" explain:"Version of the file format; 1."`
-	Name    string            `yaml:"name" explain:"Name of the pipeline: letters, digits, - and _. Slot, publication and tokens carry it."`
+	Name    string            `yaml:"name" explain:"Name of the pipeline: lower-case letters, digits, - and _, at most 40. Slot, publication and tokens carry it."`
 	Labels  map[string]string `yaml:"labels" explain:"Free labels, shown in lists."`
 	Mode    string            `yaml:"mode" explain:"full-load-and-cdc (default) keeps the target in sync; full-load copies once. Drover never falls back from one to the other."`
 	Source  Database          `yaml:"source" explain:"The database to read: a URL, or url and password."`
@@ -112,7 +112,17 @@ func Parse(name string, b []byte) (*controlv1.Spec, error) {
 	return s, nil
 }
 
-var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,39}$`)
+var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,39}$`)
+
+const nameWords = "must be 1 to 40 lower-case letters, digits, - or _, and not begin with a sign"
+
+// CheckName says what is wrong with the name of a pipeline, which becomes part of a path and of names in databases.
+func CheckName(where, name string) error {
+	if nameRule.MatchString(name) {
+		return nil
+	}
+	return diag.Usage.New(where, nil, "%q %s", name, nameWords)
+}
 
 // spec returns the decoded spec and all problems at once.
 func (f *File) spec() (*controlv1.Spec, []string) {
@@ -122,7 +132,7 @@ func (f *File) spec() (*controlv1.Spec, []string) {
 		bad("version: must be 1, not %d", f.Version)
 	}
 	if !nameRule.MatchString(f.Name) {
-		bad("name: %q must be 1 to 40 letters, digits, - or _", f.Name)
+		bad("name: %q %s", f.Name, nameWords)
 	}
 	s := &controlv1.Spec{Version: 1, Name: f.Name, Labels: f.Labels, Include: f.Tables.Include, Exclude: f.Tables.Exclude,
 		Schema: f.Schema.Create == nil || *f.Schema.Create}

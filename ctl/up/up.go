@@ -133,7 +133,6 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options, socket string) e
 		t.coordinator <- err
 		close(t.failed)
 	}()
-	t.addressFile = filepath.Join(o.Data, AddressFile)
 	if err := t.serve(c, "unix", socket, TLSFiles{}); err != nil {
 		return err
 	}
@@ -142,9 +141,6 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options, socket string) e
 			return err
 		}
 	}
-	if err := writeWhole(filepath.Join(o.Data, AddressFile), t.Address); err != nil {
-		return diag.StateUnusable.New(o.Data, err, "the address file cannot be written")
-	}
 	var err error
 	t.conn, err = grpc.NewClient(t.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
@@ -152,10 +148,22 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options, socket string) e
 		return err
 	}
 	t.Control = controlv1.NewControlServiceClient(t.conn)
-	if len(o.Etcd) > 0 && o.NoAgent {
-		return nil // one of several: perhaps it never leads
+	if len(o.Etcd) == 0 || !o.NoAgent { // else it is one of several: perhaps it never leads
+		if err := t.awaitLead(ctx, o); err != nil {
+			return err
+		}
 	}
-	return t.awaitLead(ctx, o)
+	return t.publish(o.Data)
+}
+
+// publish tells where the coordinator of this directory is: not before it leads, since until then the directory may be
+// another one's.
+func (t *Tree) publish(dir string) error {
+	t.addressFile = filepath.Join(dir, AddressFile)
+	if err := writeWhole(t.addressFile, t.Address); err != nil {
+		return diag.StateUnusable.New(dir, err, "the address file cannot be written")
+	}
+	return nil
 }
 
 // awaitLead returns once the coordinator leads and answers.

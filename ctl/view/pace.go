@@ -19,24 +19,25 @@ type paceSample struct {
 }
 
 // table adds a sample and returns speed and time left, "–" while unknown.
-func (p *Pace) table(t *controlv1.TableStatus, part float64, now time.Time) (rate, eta string) {
+func (p *Pace) table(t *controlv1.TableStatus, now time.Time) (rate, eta string) {
+	part, bytes := t.Fraction, t.Bytes+t.BytesInFlight
 	if p == nil {
 		return "–", "–"
 	}
 	if p.tables == nil {
 		p.tables = map[string][]paceSample{}
 	}
-	all := append(p.tables[t.Source], paceSample{now, t.Bytes, part})
+	all := append(p.tables[t.Source], paceSample{now, bytes, part})
 	for len(all) > 2 && now.Sub(all[0].at) > paceWindow {
 		all = all[1:]
 	}
 	p.tables[t.Source] = all
 	first := all[0]
 	d := now.Sub(first.at).Seconds()
-	if d < 1 || t.Bytes <= first.bytes {
+	if d < 1 || bytes <= first.bytes {
 		return "–", "–"
 	}
-	rate, eta = Bytes(int64(float64(t.Bytes-first.bytes)/d))+"/s", "–"
+	rate, eta = Bytes(int64(float64(bytes-first.bytes)/d))+"/s", "–"
 	if part > first.part {
 		eta = Seconds((1 - part) * d / (part - first.part))
 	}
@@ -59,12 +60,12 @@ func eta(s *controlv1.Status, now time.Time) []float64 {
 		}
 		lo := elapsed * (1 - f) / f
 		hi := lo
-		if s.BytesPerSecond > 0 && s.BytesLoaded > 0 {
+		if bytes := s.BytesLoaded + s.BytesInFlight; s.BytesPerSecond > 0 && bytes > 0 {
 			// A burst or a pause of a few seconds is not a forecast: it moves the range by three at most.
-			recent := float64(s.BytesLoaded) * (1 - f) / f / s.BytesPerSecond
+			recent := float64(bytes) * (1 - f) / f / s.BytesPerSecond
 			hi = min(max(recent, lo/3), lo*3)
 		}
-		return []float64{min(lo, hi), max(lo, hi)}
+		return []float64{tenth(min(lo, hi)), tenth(max(lo, hi))}
 	}
 	return nil
 }

@@ -20,7 +20,9 @@ func Screen(raw *controlv1.Status, st Style, pace *Pace) []string {
 		out = append(out, fit(st.Width, clean(s.Source)+" → "+clean(s.Target), prefixed("bottleneck: ", s.Bottleneck)))
 	}
 	if s.Waiting != "" {
-		out = append(out, st.paint(yellow, clip("waiting: "+strings.TrimPrefix(clean(s.Waiting), "waiting "), st.Width)))
+		for _, l := range wrap("waiting: "+strings.TrimPrefix(clean(s.Waiting), "waiting "), st.Width, 2) {
+			out = append(out, st.paint(yellow, l))
+		}
 	}
 	if t := s.Stream; t != nil {
 		out = append(out, streamLine(s, t, st))
@@ -61,12 +63,15 @@ func head(s Status, st Style) string {
 			parts = append(parts, fmt.Sprintf("lag %.1f s", t.LagSeconds), Short(int64(t.ChangesPerSecond))+" changes/s", Bytes(t.HeldBytes)+" held")
 		}
 	case "load":
-		parts[0] += fmt.Sprintf("  %d %%", int(100*s.Load.Progress))
+		parts[0] += fmt.Sprintf("  %d %%", percent(s.Load.Progress))
 		parts = append(parts, fmt.Sprintf("%s of ~%s", Bytes(s.Load.Bytes), Bytes(s.Load.BytesEstimate)))
 		if s.Load.ETA != nil {
 			parts = append(parts, "ETA "+secondsRange(s.Load.ETA[0], s.Load.ETA[1]))
 		}
 		parts = append(parts, Bytes(int64(s.Load.BytesPerSecond))+"/s", Short(int64(s.Load.RowsPerSecond))+" rows/s")
+		if n := s.Load.BytesInFlight; n > 0 {
+			parts = append(parts, Bytes(n)+" in flight")
+		}
 	case "verify":
 		parts = append(parts, fmt.Sprintf("%d/%d tables compared", s.Tables.Compared, s.Tables.Total))
 	}
@@ -120,14 +125,12 @@ func tableLines(raw *controlv1.Status, st Style, pace *Pace) []string {
 	}
 	out := []string{st.paint(faint, row("TABLE", "STATE", "PROGRESS", "", "ROWS", "SPEED", "ETA"))}
 	for _, t := range raw.TopTables {
-		part := tableFraction(t)
-		rate, eta := pace.table(t, part, time.Now())
-		percent := fmt.Sprintf("%d %%", int(100*part))
-		blocks := int(part * float64(bar))
-		bars := strings.Repeat("█", blocks) + strings.Repeat("░", bar-blocks)
+		rate, eta := pace.table(t, time.Now())
+		percent := fmt.Sprintf("%d %%", percent(t.Fraction))
+		bars := tableBar(t, bar)
 		line := row(clean(t.Source), t.State, bars, percent, Short(t.Rows)+" of ~"+Short(t.RowsEstimate), rate, eta)
-		if blocks > 0 {
-			line = strings.Replace(line, strings.Repeat("█", blocks), st.paint(cyan, strings.Repeat("█", blocks)), 1)
+		if done := strings.TrimRight(bars, "░"); done != "" {
+			line = strings.Replace(line, done, st.paint(cyan, done), 1)
 		}
 		if t.State == "held" {
 			line = strings.Replace(line, t.State, st.paint(yellow, t.State), 1)
@@ -137,16 +140,11 @@ func tableLines(raw *controlv1.Status, st Style, pace *Pace) []string {
 	return out
 }
 
-func tableFraction(t *controlv1.TableStatus) float64 {
-	switch {
-	case t.State == "loaded":
-		return 1
-	case t.RowsEstimate > 0:
-		return min(0.99, float64(t.Rows)/float64(t.RowsEstimate))
-	case t.ChunksTotal > 0:
-		return float64(t.ChunksDone) / float64(t.ChunksTotal)
-	}
-	return 0
+// tableBar shows what the target has acknowledged, and lighter what is on its way.
+func tableBar(t *controlv1.TableStatus, width int) string {
+	done := int(t.Fraction * float64(width))
+	acknowledged := min(int(t.FractionAcknowledged*float64(width)), done)
+	return strings.Repeat("█", acknowledged) + strings.Repeat("▒", done-acknowledged) + strings.Repeat("░", width-done)
 }
 
 func footer(raw *controlv1.Status, s Status, st Style) string {

@@ -34,6 +34,7 @@ type Status struct {
 	Failures   []Failure `json:"failures"`
 	NotCopied  []Left    `json:"not_carried"`
 	Next       []string  `json:"next_steps"`
+	Created    string    `json:"created"`
 	Updated    string    `json:"updated"`
 }
 
@@ -46,7 +47,8 @@ type Tables struct {
 	Equal    int64 `json:"equal"`
 }
 
-// Load is the progress of the full load, counted from acknowledged chunks.
+// Load is the progress of the full load. Rows, bytes and chunks are those that the target has acknowledged; what is in
+// flight is told apart.
 type Load struct {
 	Rows           int64   `json:"rows"`
 	RowsEstimate   int64   `json:"rows_estimate"`
@@ -56,8 +58,11 @@ type Load struct {
 	ChunksTotal    int64   `json:"chunks_total"`
 	RowsPerSecond  float64 `json:"rows_per_second"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
-	// Progress is 0 to 1.
-	Progress float64 `json:"progress"`
+	// Progress is 0 to 1. A chunk in flight counts by what has moved of it, but as less than written until it is; what a
+	// lost attempt has moved goes back.
+	Progress      float64 `json:"progress"`
+	RowsInFlight  int64   `json:"rows_in_flight"`
+	BytesInFlight int64   `json:"bytes_in_flight"`
 	// ETA is the time left in seconds, at least and at most; absent while it is not known.
 	ETA []float64 `json:"eta_seconds,omitempty"`
 }
@@ -78,6 +83,16 @@ type Stream struct {
 	HeldBytes        int64   `json:"held_bytes"`
 	RetainedLogBytes int64   `json:"source_log_retained_bytes"`
 	Overlapping      int32   `json:"overlapping_chunks"`
+	// Where the lag is: in the source's log and not read, received and held back, sent and not committed at the target.
+	Read     Lag `json:"read_lag"`
+	Transfer Lag `json:"transfer_lag"`
+	Apply    Lag `json:"apply_lag"`
+}
+
+// Lag is how long the oldest change has waited in one place, and how much waits there.
+type Lag struct {
+	Seconds float64 `json:"seconds"`
+	Bytes   int64   `json:"bytes"`
 }
 
 // Phase is one phase with its times; Seconds is 0 while it has not ended.
@@ -111,13 +126,14 @@ func FromStatus(s *controlv1.Status) Status {
 		Desired: enumName(s.Desired.String(), "DESIRED_"), Mode: ModeName(s.Mode), Source: s.Source, Target: s.Target,
 		Tables: Tables{s.TablesTotal, s.TablesDone, s.TablesFailed, s.TablesCompared, s.TablesEqual},
 		Load: Load{s.RowsLoaded, s.RowsTotalEstimate, s.BytesLoaded, s.BytesTotalEstimate, s.ChunksDone, s.ChunksTotal,
-			s.RowsPerSecond, s.BytesPerSecond, math.Round(s.LoadFraction*1e4) / 1e4, eta(s, time.UnixMicro(s.UpdatedMicros))},
+			tenth(s.RowsPerSecond), tenth(s.BytesPerSecond), fraction(s.LoadFraction), s.RowsInFlight, s.BytesInFlight, eta(s, time.UnixMicro(s.UpdatedMicros))},
 		Steps: Count{s.StepsDone, s.StepsTotal}, Waiting: s.Waiting, Bottleneck: s.Bottleneck, TraceID: s.TraceId,
 		Phases: []Phase{}, Failures: []Failure{}, NotCopied: []Left{}, Next: append([]string{}, s.NextSteps...),
-		Updated: stamp(s.UpdatedMicros),
+		Created: stamp(s.CreatedMicros), Updated: stamp(s.UpdatedMicros),
 	}
 	if t := s.Stream; t != nil {
-		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, s.ChangesPerSecond, t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes, t.OverlappingChunks}
+		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, tenth(s.ChangesPerSecond), t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes, t.OverlappingChunks,
+			lag(t.ReadLagMicros, t.ReadLagBytes), lag(t.TransferLagMicros, t.TransferLagBytes), lag(t.ApplyLagMicros, t.ApplyLagBytes)}
 	}
 	for _, p := range s.Phases {
 		v.Phases = append(v.Phases, Phase{PhaseName(p.Phase), stamp(p.StartedMicros), PhaseSeconds(p)})
@@ -130,6 +146,8 @@ func FromStatus(s *controlv1.Status) Status {
 	}
 	return v
 }
+
+func lag(micros, bytes int64) Lag { return Lag{float64(micros) / 1e6, bytes} }
 
 // FromFailure builds the view of a failure.
 func FromFailure(f *fleetv1.Failure) Failure {
@@ -159,6 +177,15 @@ func PhaseSeconds(p *controlv1.PhaseTime) float64 {
 	}
 	return float64(p.EndedMicros-p.StartedMicros) / 1e6
 }
+
+// fraction rounds down to four digits: only all of it is 1.
+func fraction(f float64) float64 { return math.Floor(f*1e4) / 1e4 }
+
+// tenth rounds what was measured to as many digits as it has.
+func tenth(f float64) float64 { return math.Round(f*10) / 10 }
+
+// percent rounds down, too; 0.29 is 29 though no float is exactly that.
+func percent(f float64) int { return int(100*f + 1e-9) }
 
 func enumName(s, prefix string) string { return strings.ToLower(strings.TrimPrefix(s, prefix)) }
 

@@ -36,7 +36,7 @@ func (st Style) paint(code, s string) string {
 }
 
 // plainGlyphs replaces our own decoration where the locale's character set has none of it.
-var plainGlyphs = strings.NewReplacer("█", "#", "░", ".", "·", "|", "→", ">", "…", "~", "–", "-", "✗", "x", "✓", "+", "›", ">")
+var plainGlyphs = strings.NewReplacer("█", "#", "▒", "=", "░", ".", "·", "|", "→", ">", "…", "~", "–", "-", "✗", "x", "✓", "+", "›", ">")
 
 // ASCII is a writer for places whose locale is not UTF-8: Drover's own glyphs become ASCII of the same width, names of tables pass as they are.
 func ASCII(w io.Writer) io.Writer { return asciiWriter{w} }
@@ -106,6 +106,19 @@ func clip(s string, n int) string {
 		}
 	}
 	return s
+}
+
+// wrap breaks s between words into lines of at most n columns; what does not fit into most lines is cut.
+func wrap(s string, n, most int) (lines []string) {
+	for words := strings.Fields(s); len(words) > 0; {
+		line := words[0]
+		words = words[1:]
+		for len(words) > 0 && (columns(line)+1+columns(words[0]) <= n || len(lines) == most-1) {
+			line, words = line+" "+words[0], words[1:]
+		}
+		lines = append(lines, clip(line, n))
+	}
+	return lines
 }
 
 // cell is s in exactly n columns, to the left or, for numbers, to the right.

@@ -5,8 +5,6 @@ import (
 	"io"
 	"strings"
 	"time"
-
-	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
 // Bytes prints a size with a binary unit.
@@ -50,7 +48,7 @@ func Line(s Status, now time.Time) string {
 	fmt.Fprintf(b, " tables=%d/%d rows=%d bytes=%d chunks=%d/%d steps=%d/%d", s.Tables.Done, s.Tables.Total, s.Load.Rows,
 		s.Load.Bytes, s.Load.Chunks, s.Load.ChunksTotal, s.Steps.Done, s.Steps.Total)
 	if s.Phase == "load" {
-		fmt.Fprintf(b, " percent=%d rows_s=%.0f bytes_s=%.0f", int(100*s.Load.Progress), s.Load.RowsPerSecond, s.Load.BytesPerSecond)
+		fmt.Fprintf(b, " percent=%d rows_s=%.0f bytes_s=%.0f", percent(s.Load.Progress), s.Load.RowsPerSecond, s.Load.BytesPerSecond)
 		if s.Load.ETA != nil {
 			fmt.Fprintf(b, " eta_s=%.0f-%.0f", s.Load.ETA[0], s.Load.ETA[1])
 		}
@@ -71,6 +69,9 @@ func Line(s Status, now time.Time) string {
 	}
 	if s.Waiting != "" {
 		fmt.Fprintf(b, " waiting=%q", s.Waiting)
+	}
+	if s.Phase == "load" {
+		fmt.Fprintf(b, " in_flight_b=%d", s.Load.BytesInFlight)
 	}
 	return b.String()
 }
@@ -104,33 +105,5 @@ func part(w io.Writer, name, text string) {
 			name = ""
 		}
 		fmt.Fprintf(w, "  %-6s %s\n", name, l)
-	}
-}
-
-// WriteProblems prints what a check found, worst first, each with its fix.
-func WriteProblems(w io.Writer, checks int32, problems []*connectorv1.Problem) {
-	failed, warned := 0, 0
-	for _, p := range problems {
-		if p.Warning {
-			warned++
-		} else {
-			failed++
-		}
-	}
-	fmt.Fprintf(w, "%d checks: %d ok · %d warnings · %d failed\n", checks, max(0, int(checks)-failed-warned), warned, failed)
-	for _, warning := range []bool{false, true} {
-		for _, p := range problems {
-			if p.Warning != warning {
-				continue
-			}
-			mark := "✗"
-			if warning {
-				mark = "!"
-			}
-			fmt.Fprintf(w, "%s %s %s: %s\n", mark, p.Code, p.Object, p.Reason)
-			for _, f := range p.Fix {
-				fmt.Fprintf(w, "    %s> %s\n", p.Side, f)
-			}
-		}
 	}
 }

@@ -33,13 +33,13 @@ func loading() *controlv1.Status {
 		NextSteps:  []string{"drover resume shop"}, CreatedMicros: started, UpdatedMicros: started + 60_000000,
 		Phases: []*controlv1.PhaseTime{{Phase: controlv1.Phase_PHASE_ASSESS, StartedMicros: started - 2_500000, EndedMicros: started}, {Phase: controlv1.Phase_PHASE_LOAD, StartedMicros: started}},
 		TopTables: []*controlv1.TableStatus{
-			{Source: "shop.orders", State: "loading", RowsEstimate: 606_118_204, Rows: 412_000_000, Bytes: 90 << 20, ChunksTotal: 10, ChunksDone: 7},
-			{Source: "shop.\x1b[2Jévil", State: "loading", RowsEstimate: 0, Rows: 0, ChunksTotal: 4, ChunksDone: 1},
+			{Source: "shop.orders", State: "loading", RowsEstimate: 606_118_204, Rows: 412_000_000, Bytes: 90 << 20, ChunksTotal: 10, ChunksDone: 7, Fraction: 0.78, FractionAcknowledged: 0.68, BytesInFlight: 5 << 20},
+			{Source: "shop.\x1b[2Jévil", State: "loading", RowsEstimate: 0, Rows: 0, ChunksTotal: 4, ChunksDone: 1, Fraction: 0.25, FractionAcknowledged: 0.25},
 			{Source: "shop.audit_log", State: "held", RowsEstimate: 100, ChunksTotal: 1},
-			{Source: "shop.長い名前の表", State: "loading", RowsEstimate: 700, Rows: 700, ChunksTotal: 2, ChunksDone: 1},
+			{Source: "shop.長い名前の表", State: "loading", RowsEstimate: 700, Rows: 700, ChunksTotal: 2, ChunksDone: 1, Fraction: 0.5, FractionAcknowledged: 0.5},
 		},
-		Bottleneck: "reading the source", Waiting: "waiting for a transaction that is open since 12:00", TraceId: "4bf92f3577b34da6a3ce929d0e0e4736",
-		Indexes: 5, ForeignKeys: 6, Sequences: 7, LoadFraction: 0.63,
+		Bottleneck: "reading the source", Waiting: "the transaction of pid 4711 at the source (user shop, application nightly report, open for 42 s) to end", TraceId: "4bf92f3577b34da6a3ce929d0e0e4736",
+		Indexes: 5, ForeignKeys: 6, Sequences: 7, LoadFraction: 0.63, RowsInFlight: 1000, BytesInFlight: 5 << 20,
 	}
 }
 
@@ -125,11 +125,22 @@ func TestUTF8_FollowsTheLocale(t *testing.T) {
 func TestPace_MeasuresATablesOwnSpeed(t *testing.T) {
 	p, now := &Pace{}, time.Unix(1000, 0)
 	table := &controlv1.TableStatus{Source: "a"}
-	if rate, left := p.table(table, 0, now); rate != "–" || left != "–" {
+	if rate, left := p.table(table, now); rate != "–" || left != "–" {
 		t.Errorf("one sample: %s %s", rate, left)
 	}
-	table.Bytes = 20 << 20
-	if rate, left := p.table(table, 0.25, now.Add(10*time.Second)); rate != "2.0 MiB/s" || left != "30 s" {
+	table.Bytes, table.BytesInFlight, table.Fraction = 15<<20, 5<<20, 0.25
+	if rate, left := p.table(table, now.Add(10*time.Second)); rate != "2.0 MiB/s" || left != "30 s" {
 		t.Errorf("two samples: %s %s", rate, left)
+	}
+}
+
+func TestWrap_BreaksBetweenWordsAndCutsAtLast(t *testing.T) {
+	for n, want := range map[int]string{40: "one two three four", 9: "one two|three fo…", 5: "one|two …", 1: "…|…", 100: "one two three four"} {
+		if got := strings.Join(wrap("one two three four", n, 2), "|"); got != want {
+			t.Errorf("%d columns: %q, not %q", n, got, want)
+		}
+	}
+	if wrap("", 10, 2) != nil {
+		t.Error("nothing is a line")
 	}
 }

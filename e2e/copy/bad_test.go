@@ -66,4 +66,22 @@ func TestDoctor_NamesEveryProblemWithItsFix(t *testing.T) {
 			t.Errorf("%s is missing, or exit code is not 4: %s", want, r)
 		}
 	}
+	if r := harness.Run(t, "doctor", source, dev.Database(t), "--sql", "source"); r.Code != 4 || !strings.HasPrefix(r.Stdout, "ALTER SYSTEM SET wal_level") {
+		t.Errorf("the fixes alone: %s", r)
+	}
+}
+
+// Tables that are not empty are emptied by one statement, which the doctor prints once, and then has nothing to say.
+func TestDoctor_PrintsAScriptThatMends(t *testing.T) {
+	source, target := pair(t)
+	harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
+	args := []string{"doctor", source, target, "--tables", "public.parent,public.child,public.part", "--data", t.TempDir()}
+	r := harness.Run(t, append(args, "--sql", "target")...)
+	if r.Code != 4 || strings.Count(r.Stdout, "TRUNCATE") != 1 || strings.Contains(r.Stdout, "CASCADE") {
+		t.Fatal(r)
+	}
+	dev.MustExec(t, target, r.Stdout)
+	if r := harness.Run(t, args...); strings.Contains(r.Stdout, "E5001") {
+		t.Error(r)
+	}
 }

@@ -146,3 +146,33 @@ func TestRefused_ADiskThatIsFull(t *testing.T) {
 	}
 	harness.RequireEqual(t, source, target, harness.CompareOptions{})
 }
+
+// The source under another name is no target: --truncate would empty it.
+func TestRefused_TheSourceAsItsOwnTarget(t *testing.T) {
+	source, _ := pair(t)
+	same := strings.Replace(source, "127.0.0.1", "localhost", 1)
+	for _, flags := range [][]string{{"--truncate"}, {"--follow", "--truncate"}, nil} {
+		refused(t, 2, append([]string{"copy", source, same, "--data", t.TempDir()}, flags...), "E1006", "or a physical copy of it")
+	}
+	if r := harness.Run(t, "doctor", source, same); r.Code != 4 || !strings.Contains(r.Stdout, "E1006") || strings.Contains(r.Stdout, "TRUNCATE") {
+		t.Error(r)
+	}
+	if n := dev.MustQuery(t, source, "SELECT count(*) FROM parent"); n != "5000" {
+		t.Errorf("%s rows are left", n)
+	}
+}
+
+// The same copy started once more is sent to the one that runs, which stays where it is found.
+func TestRefused_ACopyThatRunsAlready(t *testing.T) {
+	source, target := pair(t)
+	data := t.TempDir()
+	args := []string{"copy", source, target, "--follow", "--name", "twice", "--data", data}
+	p := harness.Start(t, harness.Command{Args: args})
+	awaitPhase(t, "twice", data, "streaming")
+	refused(t, 1, args, "E6005", "It runs already; watch it: drover status twice -w")
+	awaitPhase(t, "twice", data, "streaming")
+	p.Signal(t, syscall.SIGINT)
+	if r := p.Wait(); r.Code != 130 {
+		t.Error(r)
+	}
+}

@@ -2,6 +2,7 @@ package fault_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +65,13 @@ func TestStandby_ACommitThatNobodySeesIsNotLost(t *testing.T) {
 		if n := r.loaded(); n != "0" {
 			t.Errorf("%s chunks were read although a transaction of their floor is not visible", n)
 		}
+		r.eventually(20*time.Second, func() error {
+			s, err := r.status()
+			if err == nil && !strings.Contains(s.Waiting, "to be confirmed by a synchronous standby") {
+				err = fmt.Errorf("it does not say what it waits for: %+v", s)
+			}
+			return err
+		})
 		r.processes[0].Kill() // the gate that comes next has never heard of it
 	}
 	r.await("load")

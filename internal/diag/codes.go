@@ -3,11 +3,12 @@ package diag
 // Codes: E1xxx usage and files, E2xxx connections and rights, E3xxx source, E4xxx tables and schema,
 // E5xxx target and rows, E6xxx coordinator, agents and connectors. W… are warnings.
 var (
-	Usage       = register(Code{"E1001", "the command line is wrong", "A flag, verb or argument is unknown or missing.", "Read `drover COMMAND --help`; unknown names are answered with the nearest known one.", BadUsage})
-	SpecInvalid = register(Code{"E1002", "the pipeline file is wrong", "The file is decoded strictly: unknown keys, wrong types and unknown units are errors with line and column.", "Correct the line named; `drover explain FIELD` tells what a field takes.", BadUsage})
-	Confirm     = register(Code{"E1003", "this needs a confirmation", "Destructive commands ask for the pipeline's name.", "Type the pipeline's name, or pass --yes --confirm NAME.", BadUsage})
-	NoPipeline  = register(Code{"E1004", "no such pipeline", "No pipeline of that name is known to this coordinator.", "List them with `drover list`.", BadUsage})
-	NoCoord     = register(Code{"E1005", "no coordinator answers", "Commands talk to a coordinator over its socket or address.", "Start one with `drover up --data DIR`, or name it with --data or --coordinator.", Retry})
+	Usage        = register(Code{"E1001", "the command line is wrong", "A flag, verb or argument is unknown or missing.", "Read `drover COMMAND --help`; unknown names are answered with the nearest known one.", BadUsage})
+	SpecInvalid  = register(Code{"E1002", "the pipeline file is wrong", "The file is decoded strictly: unknown keys, wrong types and unknown units are errors with line and column.", "Correct the line named; `drover explain FIELD` tells what a field takes.", BadUsage})
+	Confirm      = register(Code{"E1003", "this needs a confirmation", "Destructive commands ask for the pipeline's name.", "Type the pipeline's name, or pass --yes --confirm NAME.", BadUsage})
+	NoPipeline   = register(Code{"E1004", "no such pipeline", "No pipeline of that name is known to this coordinator.", "List them with `drover list`.", BadUsage})
+	NoCoord      = register(Code{"E1005", "no coordinator answers", "Commands talk to a coordinator over its socket or address.", "Start one with `drover up --data DIR`, or name it with --data or --coordinator.", Retry})
+	SameDatabase = register(Code{"E1006", "source and target are the same database", "Both addresses lead to one database, or to physical copies of one: emptying the target would empty the source.", "Name another database as the target.", BadUsage})
 
 	Unreachable  = register(Code{"E2001", "the database cannot be reached", "No connection could be made to the host and port.", "Check host, port, firewall and that the server runs; an agent near the database can dial out for you.", Retry})
 	AuthFailed   = register(Code{"E2002", "the database refuses the login", "User name, password or pg_hba.conf do not allow it.", "Set the password (prompt, env:, file:, PGPASSWORD, .pgpass) or correct pg_hba.conf.", Fatal})
@@ -59,7 +60,7 @@ var (
 	NoAgent         = register(Code{"E6003", "no agent can do this work", "No agent is connected that may read this source or write this target.", "Start one with `drover agent run`.", Retry})
 	Internal        = register(Code{"E6004", "Drover met a state it does not expect", "This is a defect of Drover; it stopped rather than guess.", "Report it with the message and `drover version`.", Fatal})
 	StateUnusable   = register(Code{"E6005", "the local state cannot be used", "The data directory is in use by another process, or damaged.", "End the other `drover` that uses it, or name another directory with --data.", Fatal})
-	TLSRequired     = register(Code{"E6006", "a listener off loopback needs TLS", "Plaintext is allowed on loopback and unix sockets only.", "Give --tls-cert, --tls-key and --tls-ca, or listen on 127.0.0.1.", BadUsage})
+	TLSRequired     = register(Code{"E6006", "a connection off loopback needs TLS", "Plaintext is allowed on loopback and unix sockets only, to listen and to dial.", "Give --tls-cert, --tls-key and --tls-ca, or use 127.0.0.1.", BadUsage})
 	PositionForeign = register(Code{"E6007", "the stored position is not from this source", "The source's system identifier or timeline is another one: it was restored or replaced.", "Verify which server the URL names; to start over, drover delete PIPELINE and copy again.", Fatal})
 	NotGranted      = register(Code{"E6009", "a sink agent was not granted these rows", "Rows are accepted only for a pipeline and target that the coordinator has named to the sink agent; it has not, or not yet again after a restart.", "Nothing to do if it passes: the coordinator grants anew. If it stays, make sure that both agents are connected to the same coordinator.", Retry})
 	TLSRefused      = register(Code{"E6010", "a TLS connection was refused", "Both ends show a certificate that the other one's CA has signed, is valid today, and names the address that was dialled.", "Correct the certificate that the message names.", Retry})

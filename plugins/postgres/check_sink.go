@@ -87,7 +87,7 @@ func (f *findings) sinkTables(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 		       coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), true),
 		       coalesce(has_schema_privilege(n.oid, 'USAGE'), true), coalesce(has_schema_privilege(n.oid, 'CREATE'), true), n.oid IS NOT NULL, coalesce(c.oid, 0)
 		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(s, t, at)
-		LEFT JOIN pg_namespace n ON n.nspname = w.s LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t`, schemas, names)
+		LEFT JOIN pg_namespace n ON n.nspname = w.s LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t ORDER BY w.at`, schemas, names)
 	if err != nil {
 		return err
 	}

@@ -117,26 +117,50 @@ func TestCheckSink_TellsAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
-// The statement that is offered empties the pipeline's tables and reaches no other.
+// The statements that are offered empty the pipeline's tables, in the order in which they stand, and reach no other.
 func TestCheckSink_OffersToEmptyOnlyItsOwnTables(t *testing.T) {
 	src, dst := dev.Database(t), dev.Database(t)
 	const schema = `CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY REFERENCES parent); CREATE TABLE "Shared" (id int PRIMARY KEY);
+		CREATE TABLE leaf (id int PRIMARY KEY REFERENCES "Shared"); CREATE TABLE owned (id int PRIMARY KEY); CREATE TABLE vacant (id int PRIMARY KEY REFERENCES parent);
 		CREATE TABLE ranges (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE ranges_1 PARTITION OF ranges FOR VALUES FROM (0) TO (10);
 		CREATE TABLE ranger (id int PRIMARY KEY REFERENCES ranges);`
 	dev.MustExec(t, src, schema)
-	dev.MustExec(t, dst, schema+`CREATE TABLE alien (id int PRIMARY KEY REFERENCES "Shared"); CREATE TABLE heir () INHERITS (parent);
-		INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1); INSERT INTO heir VALUES (7); INSERT INTO "Shared" VALUES (1), (2); INSERT INTO alien VALUES (1);
-		INSERT INTO ranges VALUES (1); INSERT INTO ranger VALUES (1)`)
-	got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: found(t, src, nil).Tables})
-	wants(t, got, map[string]string{
-		"E5001 table public.parent": `TRUNCATE ONLY "public"."parent", "public"."child";`, "E5001 table public.child": `TRUNCATE "public"."child";`,
-		"E5001 table public.Shared":   `DELETE FROM "public"."Shared";  -- public.alien, which is not part of this pipeline`,
-		"E5001 table public.ranges_1": `TRUNCATE "public"."ranges_1", "public"."ranger";`, "E5001 table public.ranger": `TRUNCATE "public"."ranger";`,
-	})
-	for _, table := range []string{"child", "parent", "ranger", "ranges_1"} {
-		dev.MustExec(t, dst, got["E5001 table public."+table])
+	dev.MustExec(t, dst, schema+`CREATE TABLE alien (id int PRIMARY KEY REFERENCES leaf); CREATE TABLE heir () INHERITS (parent);
+		CREATE TABLE other (id int REFERENCES owned ON DELETE CASCADE);
+		INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1); INSERT INTO heir VALUES (7); INSERT INTO "Shared" VALUES (1), (2); INSERT INTO leaf VALUES (2);
+		INSERT INTO owned VALUES (1); INSERT INTO other VALUES (1); INSERT INTO ranges VALUES (1); INSERT INTO ranger VALUES (1)`)
+	c := NewSink()
+	if _, err := c.Open(t.Context(), &connectorv1.OpenRequest{Url: dst, Pipeline: "p"}); err != nil {
+		t.Fatal(err)
 	}
-	if n := dev.MustQuery(t, dst, "SELECT (SELECT count(*) FROM ONLY parent) + (SELECT count(*) FROM child) + (SELECT count(*) FROM ranges), (SELECT count(*) FROM heir), (SELECT count(*) FROM alien)"); strings.TrimSpace(n) != "0\t1\t1" {
+	defer c.Close()
+	r, err := c.Check(t.Context(), &connectorv1.CheckRequest{Pipeline: "p", Tables: found(t, src, nil).Tables})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const together = "-- emptied by the statement for table public.child"
+	var got []string
+	for _, p := range r.Problems {
+		got = append(got, p.Object+": "+p.Reason+"\n  "+p.Fix[0])
+	}
+	want := []string{
+		"table public.child: it holds rows\n  " + `TRUNCATE "public"."child", ONLY "public"."parent", "public"."vacant", "public"."ranger", "public"."ranges_1";`,
+		"table public.parent: it holds rows\n  " + together, "table public.ranger: it holds rows\n  " + together, "table public.ranges_1: it holds rows\n  " + together,
+		"table public.leaf: it holds rows, and public.alien, which is not part of this pipeline, refers to public.leaf\n  " +
+			`DELETE FROM "public"."leaf";  -- refused while rows of public.alien refer to it`,
+		"table public.owned: it holds rows, and public.other, which is not part of this pipeline, refers to public.owned\n  " +
+			`-- decide about the rows of public.other first: ON DELETE CASCADE would change them with DELETE FROM "public"."owned";`,
+		"table public.Shared: it holds rows, and public.alien, which is not part of this pipeline, refers to public.leaf\n  " +
+			`DELETE FROM "public"."Shared";  -- refused while rows of public.alien refer to it`,
+	}
+	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
+		t.Errorf("got\n%s\nwant\n%s", g, w)
+	}
+	for _, p := range r.Problems { // as a script, from the first line to the last
+		dev.MustExec(t, dst, p.Fix...)
+	}
+	if n := dev.MustQuery(t, dst, `SELECT (SELECT count(*) FROM ONLY parent) + (SELECT count(*) FROM child) + (SELECT count(*) FROM ranges) + (SELECT count(*) FROM "Shared"),
+		(SELECT count(*) FROM heir), (SELECT count(*) FROM other), (SELECT count(*) FROM owned)`); strings.TrimSpace(n) != "0\t1\t1\t1" {
 		t.Errorf("rows of ours, of heirs and of strangers after the fixes: %q", n)
 	}
 }

@@ -31,7 +31,7 @@ func describe() *connectorv1.DescribeResponse {
 		Name: "postgres", Version: version, Dialect: Dialect,
 		Roles: []connectorv1.Role{connectorv1.Role_ROLE_SOURCE, connectorv1.Role_ROLE_SINK},
 		Abilities: []string{
-			sdk.AbilityExactCoverage, sdk.AbilitySharedSnapshot, sdk.AbilityTransactional, "truncate",
+			sdk.AbilityExactCoverage, sdk.AbilitySharedSnapshot, sdk.AbilityTransactional, sdk.AbilityBlockers, "truncate",
 			sdk.NativePrefix + sdk.LanePGCopyBinary, sdk.NativePrefix + sdk.LanePGCopyText, sdk.NativePrefix + sdk.LanePGValues,
 		},
 		ConfigSchema: configSchema, PositionFormat: positionFormat,

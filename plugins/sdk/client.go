@@ -33,6 +33,7 @@ type Client struct {
 var (
 	_ Source = (*Client)(nil)
 	_ Sink   = (*Client)(nil)
+	_ Waiter = (*Client)(nil)
 )
 
 // NewClient makes a client over an established control connection. Launch is the usual way to one.
@@ -178,6 +179,11 @@ func (c *Client) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (
 // Reset empties tables and forgets their chunks.
 func (c *Client) Reset(ctx context.Context, req *connectorv1.ResetRequest) (*connectorv1.ResetResponse, error) {
 	return ask(c, ctx, c.control.Reset, req)
+}
+
+// Blockers tells what the connector's other calls wait for.
+func (c *Client) Blockers(ctx context.Context, req *connectorv1.BlockersRequest) (*connectorv1.BlockersResponse, error) {
+	return ask(c, ctx, c.control.Blockers, req)
 }
 
 // Close ends the connections and the process behind them. It may be called more than once.

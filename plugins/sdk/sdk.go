@@ -55,6 +55,13 @@ type Snapshotter interface {
 	OpenSnapshot(ctx context.Context, req *connectorv1.OpenSnapshotRequest, opened func(*connectorv1.OpenSnapshotResponse) error) error
 }
 
+// Waiter is a side that can tell what its calls wait for while they do (AbilityBlockers).
+type Waiter interface {
+	// Blockers names, for people, the sessions that keep this side's own ones from going on, and those that still have
+	// open what a snapshot has to see. It changes nothing, and waits for nothing that another call may wait for.
+	Blockers(ctx context.Context, req *connectorv1.BlockersRequest) (*connectorv1.BlockersResponse, error)
+}
+
 // Sink writes a database.
 type Sink interface {
 	Connector
@@ -78,6 +85,7 @@ const (
 	AbilityExactCoverage  = "exact_coverage"
 	AbilitySharedSnapshot = "shared_snapshot"
 	AbilityTransactional  = "transactional"
+	AbilityBlockers       = "blockers"
 	// NativePrefix precedes the name of a native encoding.
 	NativePrefix = "native:"
 )

@@ -127,6 +127,18 @@ func (s *server) asSnapshotter() (Snapshotter, error) {
 	return nil, diag.Internal.New("connector "+s.name, nil, "it has no shared snapshots of this side")
 }
 
+// asWaiter is the side that was opened, if it can tell what it waits for.
+func (s *server) asWaiter() (Waiter, error) {
+	c, err := s.connector()
+	if err != nil {
+		return nil, err
+	}
+	if x, ok := c.(Waiter); ok {
+		return x, nil
+	}
+	return nil, diag.Internal.New("connector "+s.name, nil, "it cannot tell what it waits for")
+}
+
 func (s *server) asSink() (Sink, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

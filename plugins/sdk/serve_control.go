@@ -82,6 +82,10 @@ func (c *control) Reset(ctx context.Context, req *connectorv1.ResetRequest) (*co
 	return call(ctx, c.server.asSink, Sink.Reset, req)
 }
 
+func (c *control) Blockers(ctx context.Context, req *connectorv1.BlockersRequest) (*connectorv1.BlockersResponse, error) {
+	return call(ctx, c.server.asWaiter, Waiter.Blockers, req)
+}
+
 func (c *control) Discover(req *connectorv1.DiscoverRequest, to grpc.ServerStreamingServer[connectorv1.DiscoverResponse]) error {
 	return pages(c.server.asSource, Source.Discover, req, to)
 }

@@ -1,6 +1,7 @@
 package arena
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,21 @@ func Create() (*Owner, error) {
 // Path is what Open takes; valid until Close. Only processes of this user may open it (proc(5): the link of a
 // descriptor needs the right to trace the process).
 func (o *Owner) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), o.file.Fd()) }
+
+// Used is how much of the memory holds payloads now, 0 to 1.
+func (o *Owner) Used() float64 {
+	states := make([]byte, slots*stateStride)
+	if _, err := o.file.ReadAt(states, 0); err != nil {
+		return 0
+	}
+	n := 0
+	for i := range slots {
+		if binary.NativeEndian.Uint32(states[i*stateStride:]) == used {
+			n++
+		}
+	}
+	return float64(n) / slots
+}
 
 // Close takes the name away; views that are open stay usable.
 func (o *Owner) Close() error { return o.file.Close() }

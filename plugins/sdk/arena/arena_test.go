@@ -97,3 +97,31 @@ func TestArena_RefusesWhatIsNotInUse(t *testing.T) {
 		t.Error("another file was mapped")
 	}
 }
+
+func TestOwner_TellsHowMuchIsInUse(t *testing.T) {
+	o, err := Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := Open(o.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	pool := a.Pool(t.Context())
+	b := pool.Get(10)
+	pool.Get(10)
+	if got := o.Used(); got != 2.0/slots {
+		t.Errorf("two slots in use are %v", got)
+	}
+	pool.Put(b)
+	if got := o.Used(); got != 1.0/slots {
+		t.Errorf("one slot in use is %v", got)
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.Used(); got != 0 {
+		t.Errorf("a closed one tells %v", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ const pipeline = "conform"
 func Run(t *testing.T, k Kit) {
 	t.Run("describe needs no database", k.describe)
 	t.Run("open may be repeated", k.open)
+	t.Run("whoever can tell what it waits for names nobody when it does not", k.blockers)
 	t.Run("discover numbers tables and steps uniquely", k.discover)
 	t.Run("schema steps are skipped when done", k.schema)
 	t.Run("chunks are read once, written once, and the sums agree", k.load)
@@ -134,6 +136,26 @@ func (k Kit) open(t *testing.T) {
 		must(t, err)
 		if a.Display == "" || a.Identity == "" || a.ServerVersion == "" {
 			t.Errorf("open is incomplete: %v", a)
+		}
+	}
+}
+
+func (k Kit) blockers(t *testing.T) {
+	p, ctx := k.pair(t)
+	for _, c := range []sdk.Connector{p.src, p.dst} {
+		d, err := c.Describe(ctx)
+		must(t, err)
+		w, ok := c.(sdk.Waiter)
+		if !slices.Contains(d.Abilities, sdk.AbilityBlockers) {
+			continue
+		}
+		if !ok {
+			t.Fatalf("%T advertises %s and is no Waiter", c, sdk.AbilityBlockers)
+		}
+		a, err := w.Blockers(ctx, &connectorv1.BlockersRequest{Pending: []uint64{1}})
+		must(t, err)
+		if len(a.Blockers) > 0 {
+			t.Errorf("nothing waits, and it names %v", a.Blockers)
 		}
 	}
 }

@@ -1333,6 +1333,97 @@ func (x *PositionResponse) GetUnreadLogBytes() int64 {
 	return 0
 }
 
+type BlockersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids of transactions that a snapshot has to see: whoever still has them open is in the way, too.
+	Pending       []uint64 `protobuf:"fixed64,1,rep,packed,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockersRequest) Reset() {
+	*x = BlockersRequest{}
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockersRequest) ProtoMessage() {}
+
+func (x *BlockersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockersRequest.ProtoReflect.Descriptor instead.
+func (*BlockersRequest) Descriptor() ([]byte, []int) {
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *BlockersRequest) GetPending() []uint64 {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+type BlockersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each names a session by its number, user and application, never by what it runs, such as:
+	// "the transaction of pid 4711 (user shop, application psql, open for 42 s) to end".
+	Blockers      []string `protobuf:"bytes,1,rep,name=blockers,proto3" json:"blockers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockersResponse) Reset() {
+	*x = BlockersResponse{}
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockersResponse) ProtoMessage() {}
+
+func (x *BlockersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockersResponse.ProtoReflect.Descriptor instead.
+func (*BlockersResponse) Descriptor() ([]byte, []int) {
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BlockersResponse) GetBlockers() []string {
+	if x != nil {
+		return x.Blockers
+	}
+	return nil
+}
+
 type SplitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Table         *v1.Table              `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
@@ -1343,7 +1434,7 @@ type SplitRequest struct {
 
 func (x *SplitRequest) Reset() {
 	*x = SplitRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1446,7 @@ func (x *SplitRequest) String() string {
 func (*SplitRequest) ProtoMessage() {}
 
 func (x *SplitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1459,7 @@ func (x *SplitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitRequest.ProtoReflect.Descriptor instead.
 func (*SplitRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{17}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SplitRequest) GetTable() *v1.Table {
@@ -1394,7 +1485,7 @@ type SplitResponse struct {
 
 func (x *SplitResponse) Reset() {
 	*x = SplitResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1497,7 @@ func (x *SplitResponse) String() string {
 func (*SplitResponse) ProtoMessage() {}
 
 func (x *SplitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1510,7 @@ func (x *SplitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitResponse.ProtoReflect.Descriptor instead.
 func (*SplitResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{18}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SplitResponse) GetChunks() []*v1.Chunk {
@@ -1441,7 +1532,7 @@ type OpenSnapshotRequest struct {
 
 func (x *OpenSnapshotRequest) Reset() {
 	*x = OpenSnapshotRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1544,7 @@ func (x *OpenSnapshotRequest) String() string {
 func (*OpenSnapshotRequest) ProtoMessage() {}
 
 func (x *OpenSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1557,7 @@ func (x *OpenSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*OpenSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{19}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OpenSnapshotRequest) GetTables() []*v1.Table {
@@ -1500,7 +1591,7 @@ type OpenSnapshotResponse struct {
 
 func (x *OpenSnapshotResponse) Reset() {
 	*x = OpenSnapshotResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1603,7 @@ func (x *OpenSnapshotResponse) String() string {
 func (*OpenSnapshotResponse) ProtoMessage() {}
 
 func (x *OpenSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1616,7 @@ func (x *OpenSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*OpenSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{20}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *OpenSnapshotResponse) GetSnapshot() string {
@@ -1558,7 +1649,7 @@ type ReadChunksRequest struct {
 
 func (x *ReadChunksRequest) Reset() {
 	*x = ReadChunksRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1661,7 @@ func (x *ReadChunksRequest) String() string {
 func (*ReadChunksRequest) ProtoMessage() {}
 
 func (x *ReadChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1674,7 @@ func (x *ReadChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadChunksRequest.ProtoReflect.Descriptor instead.
 func (*ReadChunksRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{21}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadChunksRequest) GetChunks() []*v1.Chunk {
@@ -1634,7 +1725,7 @@ type RereadRequest struct {
 
 func (x *RereadRequest) Reset() {
 	*x = RereadRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1737,7 @@ func (x *RereadRequest) String() string {
 func (*RereadRequest) ProtoMessage() {}
 
 func (x *RereadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1750,7 @@ func (x *RereadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RereadRequest.ProtoReflect.Descriptor instead.
 func (*RereadRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{22}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RereadRequest) GetTable() *v1.Table {
@@ -1703,7 +1794,7 @@ type StreamRequest struct {
 
 func (x *StreamRequest) Reset() {
 	*x = StreamRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1806,7 @@ func (x *StreamRequest) String() string {
 func (*StreamRequest) ProtoMessage() {}
 
 func (x *StreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1819,7 @@ func (x *StreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRequest.ProtoReflect.Descriptor instead.
 func (*StreamRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{23}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StreamRequest) GetKind() isStreamRequest_Kind {
@@ -1787,7 +1878,7 @@ type SumRequest struct {
 
 func (x *SumRequest) Reset() {
 	*x = SumRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1890,7 @@ func (x *SumRequest) String() string {
 func (*SumRequest) ProtoMessage() {}
 
 func (x *SumRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1903,7 @@ func (x *SumRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SumRequest.ProtoReflect.Descriptor instead.
 func (*SumRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{24}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SumRequest) GetTable() *v1.Table {
@@ -1859,7 +1950,7 @@ type SumResponse struct {
 
 func (x *SumResponse) Reset() {
 	*x = SumResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1962,7 @@ func (x *SumResponse) String() string {
 func (*SumResponse) ProtoMessage() {}
 
 func (x *SumResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1975,7 @@ func (x *SumResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SumResponse.ProtoReflect.Descriptor instead.
 func (*SumResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{25}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SumResponse) GetSums() []*SumResponse_One {
@@ -1906,7 +1997,7 @@ type ApplySchemaRequest struct {
 
 func (x *ApplySchemaRequest) Reset() {
 	*x = ApplySchemaRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2009,7 @@ func (x *ApplySchemaRequest) String() string {
 func (*ApplySchemaRequest) ProtoMessage() {}
 
 func (x *ApplySchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2022,7 @@ func (x *ApplySchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySchemaRequest.ProtoReflect.Descriptor instead.
 func (*ApplySchemaRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{26}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ApplySchemaRequest) GetPipeline() string {
@@ -1974,7 +2065,7 @@ type ApplySchemaResponse struct {
 
 func (x *ApplySchemaResponse) Reset() {
 	*x = ApplySchemaResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2077,7 @@ func (x *ApplySchemaResponse) String() string {
 func (*ApplySchemaResponse) ProtoMessage() {}
 
 func (x *ApplySchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2090,7 @@ func (x *ApplySchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySchemaResponse.ProtoReflect.Descriptor instead.
 func (*ApplySchemaResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{27}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ApplySchemaResponse) GetStep() uint32 {
@@ -2050,7 +2141,7 @@ type RecoverRequest struct {
 
 func (x *RecoverRequest) Reset() {
 	*x = RecoverRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2153,7 @@ func (x *RecoverRequest) String() string {
 func (*RecoverRequest) ProtoMessage() {}
 
 func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2166,7 @@ func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
 func (*RecoverRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{28}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RecoverRequest) GetPipeline() string {
@@ -2137,7 +2228,7 @@ type RecoverResponse struct {
 
 func (x *RecoverResponse) Reset() {
 	*x = RecoverResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2240,7 @@ func (x *RecoverResponse) String() string {
 func (*RecoverResponse) ProtoMessage() {}
 
 func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2253,7 @@ func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverResponse.ProtoReflect.Descriptor instead.
 func (*RecoverResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{29}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RecoverResponse) GetFound() bool {
@@ -2231,7 +2322,7 @@ type ResetRequest struct {
 
 func (x *ResetRequest) Reset() {
 	*x = ResetRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2334,7 @@ func (x *ResetRequest) String() string {
 func (*ResetRequest) ProtoMessage() {}
 
 func (x *ResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2347,7 @@ func (x *ResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetRequest.ProtoReflect.Descriptor instead.
 func (*ResetRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{30}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ResetRequest) GetPipeline() string {
@@ -2302,7 +2393,7 @@ type ResetResponse struct {
 
 func (x *ResetResponse) Reset() {
 	*x = ResetResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2405,7 @@ func (x *ResetResponse) String() string {
 func (*ResetResponse) ProtoMessage() {}
 
 func (x *ResetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2418,7 @@ func (x *ResetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetResponse.ProtoReflect.Descriptor instead.
 func (*ResetResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{31}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{33}
 }
 
 type WriteChunksResponse struct {
@@ -2341,7 +2432,7 @@ type WriteChunksResponse struct {
 
 func (x *WriteChunksResponse) Reset() {
 	*x = WriteChunksResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2444,7 @@ func (x *WriteChunksResponse) String() string {
 func (*WriteChunksResponse) ProtoMessage() {}
 
 func (x *WriteChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2457,7 @@ func (x *WriteChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteChunksResponse.ProtoReflect.Descriptor instead.
 func (*WriteChunksResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{32}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WriteChunksResponse) GetResults() []*v1.ChunkResult {
@@ -2396,7 +2487,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2499,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2512,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{33}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApplyResponse) GetKind() isApplyResponse_Kind {
@@ -2478,7 +2569,7 @@ type RoundAck struct {
 
 func (x *RoundAck) Reset() {
 	*x = RoundAck{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2581,7 @@ func (x *RoundAck) String() string {
 func (*RoundAck) ProtoMessage() {}
 
 func (x *RoundAck) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2594,7 @@ func (x *RoundAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundAck.ProtoReflect.Descriptor instead.
 func (*RoundAck) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{34}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RoundAck) GetSeq() uint64 {
@@ -2540,7 +2631,7 @@ type RereadNeeded struct {
 
 func (x *RereadNeeded) Reset() {
 	*x = RereadNeeded{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2643,7 @@ func (x *RereadNeeded) String() string {
 func (*RereadNeeded) ProtoMessage() {}
 
 func (x *RereadNeeded) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2656,7 @@ func (x *RereadNeeded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RereadNeeded.ProtoReflect.Descriptor instead.
 func (*RereadNeeded) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{35}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RereadNeeded) GetTable() uint32 {
@@ -2616,7 +2707,7 @@ type StreamRequest_Start struct {
 
 func (x *StreamRequest_Start) Reset() {
 	*x = StreamRequest_Start{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2719,7 @@ func (x *StreamRequest_Start) String() string {
 func (*StreamRequest_Start) ProtoMessage() {}
 
 func (x *StreamRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2732,7 @@ func (x *StreamRequest_Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRequest_Start.ProtoReflect.Descriptor instead.
 func (*StreamRequest_Start) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{23, 0}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{25, 0}
 }
 
 func (x *StreamRequest_Start) GetPipeline() string {
@@ -2683,7 +2774,7 @@ type SumResponse_One struct {
 
 func (x *SumResponse_One) Reset() {
 	*x = SumResponse_One{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2786,7 @@ func (x *SumResponse_One) String() string {
 func (*SumResponse_One) ProtoMessage() {}
 
 func (x *SumResponse_One) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2799,7 @@ func (x *SumResponse_One) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SumResponse_One.ProtoReflect.Descriptor instead.
 func (*SumResponse_One) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{25, 0}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{27, 0}
 }
 
 func (x *SumResponse_One) GetTable() uint32 {
@@ -2830,7 +2921,11 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\tprintable\x18\x02 \x01(\tR\tprintable\x121\n" +
 	"\ahorizon\x18\x03 \x01(\v2\x17.drover.row.v1.CoverageR\ahorizon\x12,\n" +
 	"\x12retained_log_bytes\x18\x04 \x01(\x03R\x10retainedLogBytes\x12(\n" +
-	"\x10unread_log_bytes\x18\x05 \x01(\x03R\x0eunreadLogBytes\"]\n" +
+	"\x10unread_log_bytes\x18\x05 \x01(\x03R\x0eunreadLogBytes\"+\n" +
+	"\x0fBlockersRequest\x12\x18\n" +
+	"\apending\x18\x01 \x03(\x06R\apending\".\n" +
+	"\x10BlockersResponse\x12\x1a\n" +
+	"\bblockers\x18\x01 \x03(\tR\bblockers\"]\n" +
 	"\fSplitRequest\x12*\n" +
 	"\x05table\x18\x01 \x01(\v2\x14.drover.row.v1.TableR\x05table\x12!\n" +
 	"\ftarget_bytes\x18\x02 \x01(\x03R\vtargetBytes\"=\n" +
@@ -2937,7 +3032,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\rPHASE_INDEXES\x10\x03\x12\x15\n" +
 	"\x11PHASE_CONSTRAINTS\x10\x04\x12\x10\n" +
 	"\fPHASE_FINISH\x10\x05\x12\x11\n" +
-	"\rPHASE_CUTOVER\x10\x062\xf5\b\n" +
+	"\rPHASE_CUTOVER\x10\x062\xce\t\n" +
 	"\x10ConnectorService\x12W\n" +
 	"\bDescribe\x12$.drover.connector.v1.DescribeRequest\x1a%.drover.connector.v1.DescribeResponse\x12K\n" +
 	"\x04Open\x12 .drover.connector.v1.OpenRequest\x1a!.drover.connector.v1.OpenResponse\x12N\n" +
@@ -2951,7 +3046,8 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x03Sum\x12\x1f.drover.connector.v1.SumRequest\x1a .drover.connector.v1.SumResponse\x12b\n" +
 	"\vApplySchema\x12'.drover.connector.v1.ApplySchemaRequest\x1a(.drover.connector.v1.ApplySchemaResponse0\x01\x12T\n" +
 	"\aRecover\x12#.drover.connector.v1.RecoverRequest\x1a$.drover.connector.v1.RecoverResponse\x12N\n" +
-	"\x05Reset\x12!.drover.connector.v1.ResetRequest\x1a\".drover.connector.v1.ResetResponse2\x81\x03\n" +
+	"\x05Reset\x12!.drover.connector.v1.ResetRequest\x1a\".drover.connector.v1.ResetResponse\x12W\n" +
+	"\bBlockers\x12$.drover.connector.v1.BlockersRequest\x1a%.drover.connector.v1.BlockersResponse2\x81\x03\n" +
 	"\vRowsService\x12L\n" +
 	"\n" +
 	"ReadChunks\x12&.drover.connector.v1.ReadChunksRequest\x1a\x14.drover.row.v1.Frame0\x01\x12D\n" +
@@ -2973,7 +3069,7 @@ func file_drover_connector_v1_connector_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_connector_v1_connector_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_drover_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_drover_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_drover_connector_v1_connector_proto_goTypes = []any{
 	(Role)(0),                    // 0: drover.connector.v1.Role
 	(Phase)(0),                   // 1: drover.connector.v1.Phase
@@ -2994,77 +3090,79 @@ var file_drover_connector_v1_connector_proto_goTypes = []any{
 	(*ReleaseResponse)(nil),      // 16: drover.connector.v1.ReleaseResponse
 	(*PositionRequest)(nil),      // 17: drover.connector.v1.PositionRequest
 	(*PositionResponse)(nil),     // 18: drover.connector.v1.PositionResponse
-	(*SplitRequest)(nil),         // 19: drover.connector.v1.SplitRequest
-	(*SplitResponse)(nil),        // 20: drover.connector.v1.SplitResponse
-	(*OpenSnapshotRequest)(nil),  // 21: drover.connector.v1.OpenSnapshotRequest
-	(*OpenSnapshotResponse)(nil), // 22: drover.connector.v1.OpenSnapshotResponse
-	(*ReadChunksRequest)(nil),    // 23: drover.connector.v1.ReadChunksRequest
-	(*RereadRequest)(nil),        // 24: drover.connector.v1.RereadRequest
-	(*StreamRequest)(nil),        // 25: drover.connector.v1.StreamRequest
-	(*SumRequest)(nil),           // 26: drover.connector.v1.SumRequest
-	(*SumResponse)(nil),          // 27: drover.connector.v1.SumResponse
-	(*ApplySchemaRequest)(nil),   // 28: drover.connector.v1.ApplySchemaRequest
-	(*ApplySchemaResponse)(nil),  // 29: drover.connector.v1.ApplySchemaResponse
-	(*RecoverRequest)(nil),       // 30: drover.connector.v1.RecoverRequest
-	(*RecoverResponse)(nil),      // 31: drover.connector.v1.RecoverResponse
-	(*ResetRequest)(nil),         // 32: drover.connector.v1.ResetRequest
-	(*ResetResponse)(nil),        // 33: drover.connector.v1.ResetResponse
-	(*WriteChunksResponse)(nil),  // 34: drover.connector.v1.WriteChunksResponse
-	(*ApplyResponse)(nil),        // 35: drover.connector.v1.ApplyResponse
-	(*RoundAck)(nil),             // 36: drover.connector.v1.RoundAck
-	(*RereadNeeded)(nil),         // 37: drover.connector.v1.RereadNeeded
-	nil,                          // 38: drover.connector.v1.OpenRequest.OptionsEntry
-	(*StreamRequest_Start)(nil),  // 39: drover.connector.v1.StreamRequest.Start
-	(*SumResponse_One)(nil),      // 40: drover.connector.v1.SumResponse.One
-	(*v1.Table)(nil),             // 41: drover.row.v1.Table
-	(*v1.Coverage)(nil),          // 42: drover.row.v1.Coverage
-	(*v1.Chunk)(nil),             // 43: drover.row.v1.Chunk
-	(*v1.Floor)(nil),             // 44: drover.row.v1.Floor
-	(*v1.ChunkResult)(nil),       // 45: drover.row.v1.ChunkResult
-	(*v1.Frame)(nil),             // 46: drover.row.v1.Frame
+	(*BlockersRequest)(nil),      // 19: drover.connector.v1.BlockersRequest
+	(*BlockersResponse)(nil),     // 20: drover.connector.v1.BlockersResponse
+	(*SplitRequest)(nil),         // 21: drover.connector.v1.SplitRequest
+	(*SplitResponse)(nil),        // 22: drover.connector.v1.SplitResponse
+	(*OpenSnapshotRequest)(nil),  // 23: drover.connector.v1.OpenSnapshotRequest
+	(*OpenSnapshotResponse)(nil), // 24: drover.connector.v1.OpenSnapshotResponse
+	(*ReadChunksRequest)(nil),    // 25: drover.connector.v1.ReadChunksRequest
+	(*RereadRequest)(nil),        // 26: drover.connector.v1.RereadRequest
+	(*StreamRequest)(nil),        // 27: drover.connector.v1.StreamRequest
+	(*SumRequest)(nil),           // 28: drover.connector.v1.SumRequest
+	(*SumResponse)(nil),          // 29: drover.connector.v1.SumResponse
+	(*ApplySchemaRequest)(nil),   // 30: drover.connector.v1.ApplySchemaRequest
+	(*ApplySchemaResponse)(nil),  // 31: drover.connector.v1.ApplySchemaResponse
+	(*RecoverRequest)(nil),       // 32: drover.connector.v1.RecoverRequest
+	(*RecoverResponse)(nil),      // 33: drover.connector.v1.RecoverResponse
+	(*ResetRequest)(nil),         // 34: drover.connector.v1.ResetRequest
+	(*ResetResponse)(nil),        // 35: drover.connector.v1.ResetResponse
+	(*WriteChunksResponse)(nil),  // 36: drover.connector.v1.WriteChunksResponse
+	(*ApplyResponse)(nil),        // 37: drover.connector.v1.ApplyResponse
+	(*RoundAck)(nil),             // 38: drover.connector.v1.RoundAck
+	(*RereadNeeded)(nil),         // 39: drover.connector.v1.RereadNeeded
+	nil,                          // 40: drover.connector.v1.OpenRequest.OptionsEntry
+	(*StreamRequest_Start)(nil),  // 41: drover.connector.v1.StreamRequest.Start
+	(*SumResponse_One)(nil),      // 42: drover.connector.v1.SumResponse.One
+	(*v1.Table)(nil),             // 43: drover.row.v1.Table
+	(*v1.Coverage)(nil),          // 44: drover.row.v1.Coverage
+	(*v1.Chunk)(nil),             // 45: drover.row.v1.Chunk
+	(*v1.Floor)(nil),             // 46: drover.row.v1.Floor
+	(*v1.ChunkResult)(nil),       // 47: drover.row.v1.ChunkResult
+	(*v1.Frame)(nil),             // 48: drover.row.v1.Frame
 }
 var file_drover_connector_v1_connector_proto_depIdxs = []int32{
 	0,  // 0: drover.connector.v1.DescribeResponse.roles:type_name -> drover.connector.v1.Role
 	0,  // 1: drover.connector.v1.OpenRequest.role:type_name -> drover.connector.v1.Role
-	38, // 2: drover.connector.v1.OpenRequest.options:type_name -> drover.connector.v1.OpenRequest.OptionsEntry
+	40, // 2: drover.connector.v1.OpenRequest.options:type_name -> drover.connector.v1.OpenRequest.OptionsEntry
 	0,  // 3: drover.connector.v1.CheckRequest.role:type_name -> drover.connector.v1.Role
-	41, // 4: drover.connector.v1.CheckRequest.tables:type_name -> drover.row.v1.Table
+	43, // 4: drover.connector.v1.CheckRequest.tables:type_name -> drover.row.v1.Table
 	9,  // 5: drover.connector.v1.CheckRequest.steps:type_name -> drover.connector.v1.SchemaStep
 	6,  // 6: drover.connector.v1.CheckResponse.problems:type_name -> drover.connector.v1.Problem
 	1,  // 7: drover.connector.v1.SchemaStep.phase:type_name -> drover.connector.v1.Phase
-	41, // 8: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
+	43, // 8: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
 	9,  // 9: drover.connector.v1.DiscoverResponse.steps:type_name -> drover.connector.v1.SchemaStep
 	10, // 10: drover.connector.v1.DiscoverResponse.not_carried:type_name -> drover.connector.v1.NotCarried
 	6,  // 11: drover.connector.v1.DiscoverResponse.problems:type_name -> drover.connector.v1.Problem
-	41, // 12: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
+	43, // 12: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
 	0,  // 13: drover.connector.v1.ReleaseRequest.role:type_name -> drover.connector.v1.Role
-	42, // 14: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
-	41, // 15: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
-	43, // 16: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
-	41, // 17: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
-	44, // 18: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
-	42, // 19: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
-	43, // 20: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
-	41, // 21: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
-	44, // 22: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
-	41, // 23: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
-	44, // 24: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
-	39, // 25: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
-	41, // 26: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
-	43, // 27: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
+	44, // 14: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
+	43, // 15: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
+	45, // 16: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
+	43, // 17: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
+	46, // 18: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
+	44, // 19: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
+	45, // 20: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
+	43, // 21: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
+	46, // 22: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
+	43, // 23: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
+	46, // 24: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
+	41, // 25: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
+	43, // 26: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
+	45, // 27: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
 	0,  // 28: drover.connector.v1.SumRequest.role:type_name -> drover.connector.v1.Role
-	41, // 29: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
-	40, // 30: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
+	43, // 29: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
+	42, // 30: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
 	9,  // 31: drover.connector.v1.ApplySchemaRequest.steps:type_name -> drover.connector.v1.SchemaStep
 	6,  // 32: drover.connector.v1.ApplySchemaResponse.problem:type_name -> drover.connector.v1.Problem
-	45, // 33: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
-	43, // 34: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
-	41, // 35: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
-	43, // 36: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
-	45, // 37: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
-	36, // 38: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
-	37, // 39: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
-	41, // 40: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
+	47, // 33: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
+	45, // 34: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
+	43, // 35: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
+	45, // 36: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
+	47, // 37: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
+	38, // 38: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
+	39, // 39: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
+	43, // 40: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
 	2,  // 41: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
 	4,  // 42: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
 	7,  // 43: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
@@ -3072,37 +3170,39 @@ var file_drover_connector_v1_connector_proto_depIdxs = []int32{
 	13, // 45: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
 	15, // 46: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
 	17, // 47: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
-	19, // 48: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
-	21, // 49: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
-	26, // 50: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
-	28, // 51: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
-	30, // 52: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
-	32, // 53: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
-	23, // 54: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
-	24, // 55: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
-	25, // 56: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
-	46, // 57: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
-	46, // 58: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
-	3,  // 59: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
-	5,  // 60: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
-	8,  // 61: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
-	12, // 62: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
-	14, // 63: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
-	16, // 64: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
-	18, // 65: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
-	20, // 66: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
-	22, // 67: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
-	27, // 68: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
-	29, // 69: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
-	31, // 70: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
-	33, // 71: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
-	46, // 72: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
-	46, // 73: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
-	46, // 74: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
-	34, // 75: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
-	35, // 76: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
-	59, // [59:77] is the sub-list for method output_type
-	41, // [41:59] is the sub-list for method input_type
+	21, // 48: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
+	23, // 49: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
+	28, // 50: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
+	30, // 51: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
+	32, // 52: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
+	34, // 53: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
+	19, // 54: drover.connector.v1.ConnectorService.Blockers:input_type -> drover.connector.v1.BlockersRequest
+	25, // 55: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
+	26, // 56: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
+	27, // 57: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
+	48, // 58: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
+	48, // 59: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
+	3,  // 60: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
+	5,  // 61: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
+	8,  // 62: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
+	12, // 63: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
+	14, // 64: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
+	16, // 65: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
+	18, // 66: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
+	22, // 67: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
+	24, // 68: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
+	29, // 69: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
+	31, // 70: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
+	33, // 71: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
+	35, // 72: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
+	20, // 73: drover.connector.v1.ConnectorService.Blockers:output_type -> drover.connector.v1.BlockersResponse
+	48, // 74: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
+	48, // 75: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
+	48, // 76: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
+	36, // 77: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
+	37, // 78: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
+	60, // [60:79] is the sub-list for method output_type
+	41, // [41:60] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -3113,11 +3213,11 @@ func file_drover_connector_v1_connector_proto_init() {
 	if File_drover_connector_v1_connector_proto != nil {
 		return
 	}
-	file_drover_connector_v1_connector_proto_msgTypes[23].OneofWrappers = []any{
+	file_drover_connector_v1_connector_proto_msgTypes[25].OneofWrappers = []any{
 		(*StreamRequest_Start_)(nil),
 		(*StreamRequest_Ack)(nil),
 	}
-	file_drover_connector_v1_connector_proto_msgTypes[33].OneofWrappers = []any{
+	file_drover_connector_v1_connector_proto_msgTypes[35].OneofWrappers = []any{
 		(*ApplyResponse_Committed)(nil),
 		(*ApplyResponse_Reread)(nil),
 	}
@@ -3127,7 +3227,7 @@ func file_drover_connector_v1_connector_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_connector_v1_connector_proto_rawDesc), len(file_drover_connector_v1_connector_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

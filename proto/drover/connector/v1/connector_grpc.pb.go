@@ -36,6 +36,7 @@ const (
 	ConnectorService_ApplySchema_FullMethodName  = "/drover.connector.v1.ConnectorService/ApplySchema"
 	ConnectorService_Recover_FullMethodName      = "/drover.connector.v1.ConnectorService/Recover"
 	ConnectorService_Reset_FullMethodName        = "/drover.connector.v1.ConnectorService/Reset"
+	ConnectorService_Blockers_FullMethodName     = "/drover.connector.v1.ConnectorService/Blockers"
 )
 
 // ConnectorServiceClient is the client API for ConnectorService service.
@@ -59,6 +60,9 @@ type ConnectorServiceClient interface {
 	ApplySchema(ctx context.Context, in *ApplySchemaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ApplySchemaResponse], error)
 	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error)
 	Reset(ctx context.Context, in *ResetRequest, opts ...grpc.CallOption) (*ResetResponse, error)
+	// Blockers tells what keeps this side's own sessions from going on. It changes nothing; the ability "blockers" says
+	// that a connector knows the call.
+	Blockers(ctx context.Context, in *BlockersRequest, opts ...grpc.CallOption) (*BlockersResponse, error)
 }
 
 type connectorServiceClient struct {
@@ -235,6 +239,16 @@ func (c *connectorServiceClient) Reset(ctx context.Context, in *ResetRequest, op
 	return out, nil
 }
 
+func (c *connectorServiceClient) Blockers(ctx context.Context, in *BlockersRequest, opts ...grpc.CallOption) (*BlockersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockersResponse)
+	err := c.cc.Invoke(ctx, ConnectorService_Blockers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConnectorServiceServer is the server API for ConnectorService service.
 // All implementations must embed UnimplementedConnectorServiceServer
 // for forward compatibility.
@@ -256,6 +270,9 @@ type ConnectorServiceServer interface {
 	ApplySchema(*ApplySchemaRequest, grpc.ServerStreamingServer[ApplySchemaResponse]) error
 	Recover(context.Context, *RecoverRequest) (*RecoverResponse, error)
 	Reset(context.Context, *ResetRequest) (*ResetResponse, error)
+	// Blockers tells what keeps this side's own sessions from going on. It changes nothing; the ability "blockers" says
+	// that a connector knows the call.
+	Blockers(context.Context, *BlockersRequest) (*BlockersResponse, error)
 	mustEmbedUnimplementedConnectorServiceServer()
 }
 
@@ -304,6 +321,9 @@ func (UnimplementedConnectorServiceServer) Recover(context.Context, *RecoverRequ
 }
 func (UnimplementedConnectorServiceServer) Reset(context.Context, *ResetRequest) (*ResetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reset not implemented")
+}
+func (UnimplementedConnectorServiceServer) Blockers(context.Context, *BlockersRequest) (*BlockersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Blockers not implemented")
 }
 func (UnimplementedConnectorServiceServer) mustEmbedUnimplementedConnectorServiceServer() {}
 func (UnimplementedConnectorServiceServer) testEmbeddedByValue()                          {}
@@ -532,6 +552,24 @@ func _ConnectorService_Reset_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConnectorService_Blockers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConnectorServiceServer).Blockers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConnectorService_Blockers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConnectorServiceServer).Blockers(ctx, req.(*BlockersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConnectorService_ServiceDesc is the grpc.ServiceDesc for ConnectorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -574,6 +612,10 @@ var ConnectorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Reset",
 			Handler:    _ConnectorService_Reset_Handler,
+		},
+		{
+			MethodName: "Blockers",
+			Handler:    _ConnectorService_Blockers_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -459,8 +459,11 @@ type Status struct {
 	ForeignKeys        int64                  `protobuf:"varint,37,opt,name=foreign_keys,json=foreignKeys,proto3" json:"foreign_keys,omitempty"`
 	Sequences          int64                  `protobuf:"varint,38,opt,name=sequences,proto3" json:"sequences,omitempty"`
 	Problems           []*v11.Problem         `protobuf:"bytes,39,rep,name=problems,proto3" json:"problems,omitempty"`
-	// How much of the load is done, 0 to 1: tables weighed by their size, each by its acknowledged rows.
-	LoadFraction  float64 `protobuf:"fixed64,40,opt,name=load_fraction,json=loadFraction,proto3" json:"load_fraction,omitempty"`
+	// How much of the load is done, 0 to 1, chunks in flight included: each counts as less than written until it is.
+	LoadFraction float64 `protobuf:"fixed64,40,opt,name=load_fraction,json=loadFraction,proto3" json:"load_fraction,omitempty"`
+	// What chunks in flight have moved. It is not in rows_loaded and bytes_loaded: those are acknowledged by the target.
+	RowsInFlight  int64 `protobuf:"varint,41,opt,name=rows_in_flight,json=rowsInFlight,proto3" json:"rows_in_flight,omitempty"`
+	BytesInFlight int64 `protobuf:"varint,42,opt,name=bytes_in_flight,json=bytesInFlight,proto3" json:"bytes_in_flight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -775,6 +778,20 @@ func (x *Status) GetLoadFraction() float64 {
 	return 0
 }
 
+func (x *Status) GetRowsInFlight() int64 {
+	if x != nil {
+		return x.RowsInFlight
+	}
+	return 0
+}
+
+func (x *Status) GetBytesInFlight() int64 {
+	if x != nil {
+		return x.BytesInFlight
+	}
+	return 0
+}
+
 type PhaseTime struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Phase         Phase                  `protobuf:"varint,1,opt,name=phase,proto3,enum=drover.control.v1.Phase" json:"phase,omitempty"`
@@ -852,8 +869,14 @@ type TableStatus struct {
 	// "", equal, differs
 	Compared      string      `protobuf:"bytes,12,opt,name=compared,proto3" json:"compared,omitempty"`
 	Failure       *v1.Failure `protobuf:"bytes,13,opt,name=failure,proto3" json:"failure,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BytesEstimate int64       `protobuf:"varint,14,opt,name=bytes_estimate,json=bytesEstimate,proto3" json:"bytes_estimate,omitempty"`
+	RowsInFlight  int64       `protobuf:"varint,15,opt,name=rows_in_flight,json=rowsInFlight,proto3" json:"rows_in_flight,omitempty"`
+	BytesInFlight int64       `protobuf:"varint,16,opt,name=bytes_in_flight,json=bytesInFlight,proto3" json:"bytes_in_flight,omitempty"`
+	// How much of the table is done, 0 to 1, and how much of that the target has acknowledged.
+	Fraction             float64 `protobuf:"fixed64,17,opt,name=fraction,proto3" json:"fraction,omitempty"`
+	FractionAcknowledged float64 `protobuf:"fixed64,18,opt,name=fraction_acknowledged,json=fractionAcknowledged,proto3" json:"fraction_acknowledged,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *TableStatus) Reset() {
@@ -977,6 +1000,41 @@ func (x *TableStatus) GetFailure() *v1.Failure {
 	return nil
 }
 
+func (x *TableStatus) GetBytesEstimate() int64 {
+	if x != nil {
+		return x.BytesEstimate
+	}
+	return 0
+}
+
+func (x *TableStatus) GetRowsInFlight() int64 {
+	if x != nil {
+		return x.RowsInFlight
+	}
+	return 0
+}
+
+func (x *TableStatus) GetBytesInFlight() int64 {
+	if x != nil {
+		return x.BytesInFlight
+	}
+	return 0
+}
+
+func (x *TableStatus) GetFraction() float64 {
+	if x != nil {
+		return x.Fraction
+	}
+	return 0
+}
+
+func (x *TableStatus) GetFractionAcknowledged() float64 {
+	if x != nil {
+		return x.FractionAcknowledged
+	}
+	return 0
+}
+
 type ChunkStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -989,6 +1047,15 @@ type ChunkStatus struct {
 	Rows          int64  `protobuf:"varint,7,opt,name=rows,proto3" json:"rows,omitempty"`
 	Bytes         int64  `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Floor         string `protobuf:"bytes,9,opt,name=floor,proto3" json:"floor,omitempty"`
+	BytesEstimate int64  `protobuf:"varint,10,opt,name=bytes_estimate,json=bytesEstimate,proto3" json:"bytes_estimate,omitempty"`
+	// What has moved of a chunk in flight; rows and bytes are those of a chunk that is written.
+	RowsInFlight  int64 `protobuf:"varint,11,opt,name=rows_in_flight,json=rowsInFlight,proto3" json:"rows_in_flight,omitempty"`
+	BytesInFlight int64 `protobuf:"varint,12,opt,name=bytes_in_flight,json=bytesInFlight,proto3" json:"bytes_in_flight,omitempty"`
+	// Up to where a written chunk's read saw everything.
+	Coverage string `protobuf:"bytes,13,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	// When its newest attempt was given out, and when its end was reported; 0: not in this coordinator's time.
+	StartedMicros int64 `protobuf:"varint,14,opt,name=started_micros,json=startedMicros,proto3" json:"started_micros,omitempty"`
+	EndedMicros   int64 `protobuf:"varint,15,opt,name=ended_micros,json=endedMicros,proto3" json:"ended_micros,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1084,6 +1151,48 @@ func (x *ChunkStatus) GetFloor() string {
 		return x.Floor
 	}
 	return ""
+}
+
+func (x *ChunkStatus) GetBytesEstimate() int64 {
+	if x != nil {
+		return x.BytesEstimate
+	}
+	return 0
+}
+
+func (x *ChunkStatus) GetRowsInFlight() int64 {
+	if x != nil {
+		return x.RowsInFlight
+	}
+	return 0
+}
+
+func (x *ChunkStatus) GetBytesInFlight() int64 {
+	if x != nil {
+		return x.BytesInFlight
+	}
+	return 0
+}
+
+func (x *ChunkStatus) GetCoverage() string {
+	if x != nil {
+		return x.Coverage
+	}
+	return ""
+}
+
+func (x *ChunkStatus) GetStartedMicros() int64 {
+	if x != nil {
+		return x.StartedMicros
+	}
+	return 0
+}
+
+func (x *ChunkStatus) GetEndedMicros() int64 {
+	if x != nil {
+		return x.EndedMicros
+	}
+	return 0
 }
 
 // Memo is what the target keeps of a pipeline that follows, beside positions and chunks: with them the pipeline goes
@@ -2581,7 +2690,7 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x11heartbeat_seconds\x18\x10 \x01(\x03R\x10heartbeatSeconds\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\r\n" +
 	"\x06Status\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12.\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x121\n" +
@@ -2634,11 +2743,13 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\fforeign_keys\x18% \x01(\x03R\vforeignKeys\x12\x1c\n" +
 	"\tsequences\x18& \x01(\x03R\tsequences\x128\n" +
 	"\bproblems\x18' \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12#\n" +
-	"\rload_fraction\x18( \x01(\x01R\floadFraction\"\x85\x01\n" +
+	"\rload_fraction\x18( \x01(\x01R\floadFraction\x12$\n" +
+	"\x0erows_in_flight\x18) \x01(\x03R\frowsInFlight\x12&\n" +
+	"\x0fbytes_in_flight\x18* \x01(\x03R\rbytesInFlight\"\x85\x01\n" +
 	"\tPhaseTime\x12.\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x12%\n" +
 	"\x0estarted_micros\x18\x02 \x01(\x03R\rstartedMicros\x12!\n" +
-	"\fended_micros\x18\x03 \x01(\x03R\vendedMicros\"\xff\x02\n" +
+	"\fended_micros\x18\x03 \x01(\x03R\vendedMicros\"\xc5\x04\n" +
 	"\vTableStatus\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
@@ -2655,7 +2766,12 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"gateReason\x12\x12\n" +
 	"\x04lane\x18\v \x01(\tR\x04lane\x12\x1a\n" +
 	"\bcompared\x18\f \x01(\tR\bcompared\x122\n" +
-	"\afailure\x18\r \x01(\v2\x18.drover.fleet.v1.FailureR\afailure\"\xd1\x01\n" +
+	"\afailure\x18\r \x01(\v2\x18.drover.fleet.v1.FailureR\afailure\x12%\n" +
+	"\x0ebytes_estimate\x18\x0e \x01(\x03R\rbytesEstimate\x12$\n" +
+	"\x0erows_in_flight\x18\x0f \x01(\x03R\frowsInFlight\x12&\n" +
+	"\x0fbytes_in_flight\x18\x10 \x01(\x03R\rbytesInFlight\x12\x1a\n" +
+	"\bfraction\x18\x11 \x01(\x01R\bfraction\x123\n" +
+	"\x15fraction_acknowledged\x18\x12 \x01(\x01R\x14fractionAcknowledged\"\xac\x03\n" +
 	"\vChunkStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\tR\x05table\x12\x14\n" +
@@ -2665,7 +2781,14 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\battempts\x18\x06 \x01(\x05R\battempts\x12\x12\n" +
 	"\x04rows\x18\a \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\b \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05floor\x18\t \x01(\tR\x05floor\"\xb7\x01\n" +
+	"\x05floor\x18\t \x01(\tR\x05floor\x12%\n" +
+	"\x0ebytes_estimate\x18\n" +
+	" \x01(\x03R\rbytesEstimate\x12$\n" +
+	"\x0erows_in_flight\x18\v \x01(\x03R\frowsInFlight\x12&\n" +
+	"\x0fbytes_in_flight\x18\f \x01(\x03R\rbytesInFlight\x12\x1a\n" +
+	"\bcoverage\x18\r \x01(\tR\bcoverage\x12%\n" +
+	"\x0estarted_micros\x18\x0e \x01(\x03R\rstartedMicros\x12!\n" +
+	"\fended_micros\x18\x0f \x01(\x03R\vendedMicros\"\xb7\x01\n" +
 	"\x04Memo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x05R\aversion\x12+\n" +
 	"\x04spec\x18\x02 \x01(\v2\x17.drover.control.v1.SpecR\x04spec\x12'\n" +

@@ -3058,7 +3058,6 @@ type Event struct {
 	//	*Event_Chunks
 	//	*Event_SchemaStep
 	//	*Event_StreamStarted
-	//	*Event_Waiting
 	//	*Event_SchemaSteps
 	//	*Event_Catalog
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
@@ -3167,15 +3166,6 @@ func (x *Event) GetStreamStarted() *StreamStarted {
 	return nil
 }
 
-func (x *Event) GetWaiting() string {
-	if x != nil {
-		if x, ok := x.Kind.(*Event_Waiting); ok {
-			return x.Waiting
-		}
-	}
-	return ""
-}
-
 func (x *Event) GetSchemaSteps() *SchemaResult {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_SchemaSteps); ok {
@@ -3217,11 +3207,6 @@ type Event_StreamStarted struct {
 	StreamStarted *StreamStarted `protobuf:"bytes,13,opt,name=stream_started,json=streamStarted,proto3,oneof"`
 }
 
-type Event_Waiting struct {
-	// A load task waits for a transaction that is in the log but not yet visible.
-	Waiting string `protobuf:"bytes,14,opt,name=waiting,proto3,oneof"`
-}
-
 type Event_SchemaSteps struct {
 	// Schema steps that were done since the last such event.
 	SchemaSteps *SchemaResult `protobuf:"bytes,15,opt,name=schema_steps,json=schemaSteps,proto3,oneof"`
@@ -3239,8 +3224,6 @@ func (*Event_Chunks) isEvent_Kind() {}
 func (*Event_SchemaStep) isEvent_Kind() {}
 
 func (*Event_StreamStarted) isEvent_Kind() {}
-
-func (*Event_Waiting) isEvent_Kind() {}
 
 func (*Event_SchemaSteps) isEvent_Kind() {}
 
@@ -3342,7 +3325,14 @@ type TaskProgress struct {
 	Rows     int64                  `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
 	Bytes    int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Streams only.
-	Stream        *StreamProgress `protobuf:"bytes,5,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream *StreamProgress `protobuf:"bytes,5,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Loads only: what has moved of each chunk. Nothing of it is committed before the result says so.
+	Chunks []*ChunkProgress `protobuf:"bytes,6,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	// Loads only: how full the room between reader and writer is, 0 to 1; absent when nothing is being read. Full: the
+	// target is the slower side. Empty: the source is.
+	Ahead *float64 `protobuf:"fixed64,7,opt,name=ahead,proto3,oneof" json:"ahead,omitempty"`
+	// What the task waits for in a database, in words; empty: nothing that is known.
+	Waiting       string `protobuf:"bytes,8,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3412,6 +3402,88 @@ func (x *TaskProgress) GetStream() *StreamProgress {
 	return nil
 }
 
+func (x *TaskProgress) GetChunks() []*ChunkProgress {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+func (x *TaskProgress) GetAhead() float64 {
+	if x != nil && x.Ahead != nil {
+		return *x.Ahead
+	}
+	return 0
+}
+
+func (x *TaskProgress) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
+type ChunkProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Chunk uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// Counted when all rows of the chunk are read.
+	Rows          int64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	Bytes         int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChunkProgress) Reset() {
+	*x = ChunkProgress{}
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChunkProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChunkProgress) ProtoMessage() {}
+
+func (x *ChunkProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChunkProgress.ProtoReflect.Descriptor instead.
+func (*ChunkProgress) Descriptor() ([]byte, []int) {
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ChunkProgress) GetChunk() uint64 {
+	if x != nil {
+		return x.Chunk
+	}
+	return 0
+}
+
+func (x *ChunkProgress) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *ChunkProgress) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type StreamProgress struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Applied          []byte                 `protobuf:"bytes,1,opt,name=applied,proto3" json:"applied,omitempty"`
@@ -3446,7 +3518,7 @@ type StreamProgress struct {
 
 func (x *StreamProgress) Reset() {
 	*x = StreamProgress{}
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[40]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3530,7 @@ func (x *StreamProgress) String() string {
 func (*StreamProgress) ProtoMessage() {}
 
 func (x *StreamProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[40]
+	mi := &file_drover_fleet_v1_fleet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3543,7 @@ func (x *StreamProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamProgress.ProtoReflect.Descriptor instead.
 func (*StreamProgress) Descriptor() ([]byte, []int) {
-	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{40}
+	return file_drover_fleet_v1_fleet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StreamProgress) GetApplied() []byte {
@@ -3821,7 +3893,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\fSchemaResult\x12>\n" +
 	"\x05steps\x18\x01 \x03(\v2(.drover.connector.v1.ApplySchemaResponseR\x05steps\"*\n" +
 	"\fStreamResult\x12\x1a\n" +
-	"\bposition\x18\x01 \x01(\fR\bposition\"\xa9\x04\n" +
+	"\bposition\x18\x01 \x01(\fR\bposition\"\x93\x04\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\x04R\x04task\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3832,21 +3904,28 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x06chunks\x18\v \x01(\v2\".drover.connector.v1.SplitResponseH\x00R\x06chunks\x12K\n" +
 	"\vschema_step\x18\f \x01(\v2(.drover.connector.v1.ApplySchemaResponseH\x00R\n" +
 	"schemaStep\x12G\n" +
-	"\x0estream_started\x18\r \x01(\v2\x1e.drover.fleet.v1.StreamStartedH\x00R\rstreamStarted\x12\x1a\n" +
-	"\awaiting\x18\x0e \x01(\tH\x00R\awaiting\x12B\n" +
+	"\x0estream_started\x18\r \x01(\v2\x1e.drover.fleet.v1.StreamStartedH\x00R\rstreamStarted\x12B\n" +
 	"\fschema_steps\x18\x0f \x01(\v2\x1d.drover.fleet.v1.SchemaResultH\x00R\vschemaSteps\x12A\n" +
 	"\acatalog\x18\x10 \x01(\v2%.drover.connector.v1.DiscoverResponseH\x00R\acatalogB\x06\n" +
-	"\x04kind\"+\n" +
+	"\x04kindJ\x04\b\x0e\x10\x0f\"+\n" +
 	"\rStreamStarted\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\"?\n" +
 	"\bProgress\x123\n" +
-	"\x05tasks\x18\x01 \x03(\v2\x1d.drover.fleet.v1.TaskProgressR\x05tasks\"\xa1\x01\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x1d.drover.fleet.v1.TaskProgressR\x05tasks\"\x98\x02\n" +
 	"\fTaskProgress\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\x04R\x04task\x12\x1a\n" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\x03R\x04rows\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x127\n" +
-	"\x06stream\x18\x05 \x01(\v2\x1f.drover.fleet.v1.StreamProgressR\x06stream\"\xf7\x05\n" +
+	"\x06stream\x18\x05 \x01(\v2\x1f.drover.fleet.v1.StreamProgressR\x06stream\x126\n" +
+	"\x06chunks\x18\x06 \x03(\v2\x1e.drover.fleet.v1.ChunkProgressR\x06chunks\x12\x19\n" +
+	"\x05ahead\x18\a \x01(\x01H\x00R\x05ahead\x88\x01\x01\x12\x18\n" +
+	"\awaiting\x18\b \x01(\tR\awaitingB\b\n" +
+	"\x06_ahead\"O\n" +
+	"\rChunkProgress\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x03R\x04rows\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\"\xf7\x05\n" +
 	"\x0eStreamProgress\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\fR\aapplied\x12+\n" +
 	"\x11applied_printable\x18\x02 \x01(\tR\x10appliedPrintable\x12\x1a\n" +
@@ -3893,7 +3972,7 @@ func file_drover_fleet_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_fleet_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_drover_fleet_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_drover_fleet_v1_fleet_proto_goTypes = []any{
 	(FailureClass)(0),               // 0: drover.fleet.v1.FailureClass
 	(*SessionRequest)(nil),          // 1: drover.fleet.v1.SessionRequest
@@ -3936,40 +4015,41 @@ var file_drover_fleet_v1_fleet_proto_goTypes = []any{
 	(*StreamStarted)(nil),           // 38: drover.fleet.v1.StreamStarted
 	(*Progress)(nil),                // 39: drover.fleet.v1.Progress
 	(*TaskProgress)(nil),            // 40: drover.fleet.v1.TaskProgress
-	(*StreamProgress)(nil),          // 41: drover.fleet.v1.StreamProgress
-	nil,                             // 42: drover.fleet.v1.Hello.LabelsEntry
-	nil,                             // 43: drover.fleet.v1.Endpoint.OptionsEntry
-	(*v1.OpenSnapshotResponse)(nil), // 44: drover.connector.v1.OpenSnapshotResponse
-	(v1.Role)(0),                    // 45: drover.connector.v1.Role
-	(*v1.CheckRequest)(nil),         // 46: drover.connector.v1.CheckRequest
-	(*v1.DiscoverRequest)(nil),      // 47: drover.connector.v1.DiscoverRequest
-	(*v1.PrepareRequest)(nil),       // 48: drover.connector.v1.PrepareRequest
-	(*v1.ReleaseRequest)(nil),       // 49: drover.connector.v1.ReleaseRequest
-	(*v1.SplitRequest)(nil),         // 50: drover.connector.v1.SplitRequest
-	(*v1.OpenSnapshotRequest)(nil),  // 51: drover.connector.v1.OpenSnapshotRequest
-	(*v1.SumRequest)(nil),           // 52: drover.connector.v1.SumRequest
-	(*v1.ApplySchemaRequest)(nil),   // 53: drover.connector.v1.ApplySchemaRequest
-	(*v1.RecoverRequest)(nil),       // 54: drover.connector.v1.RecoverRequest
-	(*v1.ResetRequest)(nil),         // 55: drover.connector.v1.ResetRequest
-	(*v1.PositionRequest)(nil),      // 56: drover.connector.v1.PositionRequest
-	(*v1.DescribeResponse)(nil),     // 57: drover.connector.v1.DescribeResponse
-	(*v1.OpenResponse)(nil),         // 58: drover.connector.v1.OpenResponse
-	(*v11.Chunk)(nil),               // 59: drover.row.v1.Chunk
-	(*v11.Table)(nil),               // 60: drover.row.v1.Table
-	(*v11.Floor)(nil),               // 61: drover.row.v1.Floor
-	(*v11.ChunkResult)(nil),         // 62: drover.row.v1.ChunkResult
-	(*v11.KeyRange)(nil),            // 63: drover.row.v1.KeyRange
-	(*v11.Coverage)(nil),            // 64: drover.row.v1.Coverage
-	(*v1.CheckResponse)(nil),        // 65: drover.connector.v1.CheckResponse
-	(*v1.DiscoverResponse)(nil),     // 66: drover.connector.v1.DiscoverResponse
-	(*v1.PrepareResponse)(nil),      // 67: drover.connector.v1.PrepareResponse
-	(*v1.ReleaseResponse)(nil),      // 68: drover.connector.v1.ReleaseResponse
-	(*v1.SplitResponse)(nil),        // 69: drover.connector.v1.SplitResponse
-	(*v1.SumResponse)(nil),          // 70: drover.connector.v1.SumResponse
-	(*v1.RecoverResponse)(nil),      // 71: drover.connector.v1.RecoverResponse
-	(*v1.ResetResponse)(nil),        // 72: drover.connector.v1.ResetResponse
-	(*v1.PositionResponse)(nil),     // 73: drover.connector.v1.PositionResponse
-	(*v1.ApplySchemaResponse)(nil),  // 74: drover.connector.v1.ApplySchemaResponse
+	(*ChunkProgress)(nil),           // 41: drover.fleet.v1.ChunkProgress
+	(*StreamProgress)(nil),          // 42: drover.fleet.v1.StreamProgress
+	nil,                             // 43: drover.fleet.v1.Hello.LabelsEntry
+	nil,                             // 44: drover.fleet.v1.Endpoint.OptionsEntry
+	(*v1.OpenSnapshotResponse)(nil), // 45: drover.connector.v1.OpenSnapshotResponse
+	(v1.Role)(0),                    // 46: drover.connector.v1.Role
+	(*v1.CheckRequest)(nil),         // 47: drover.connector.v1.CheckRequest
+	(*v1.DiscoverRequest)(nil),      // 48: drover.connector.v1.DiscoverRequest
+	(*v1.PrepareRequest)(nil),       // 49: drover.connector.v1.PrepareRequest
+	(*v1.ReleaseRequest)(nil),       // 50: drover.connector.v1.ReleaseRequest
+	(*v1.SplitRequest)(nil),         // 51: drover.connector.v1.SplitRequest
+	(*v1.OpenSnapshotRequest)(nil),  // 52: drover.connector.v1.OpenSnapshotRequest
+	(*v1.SumRequest)(nil),           // 53: drover.connector.v1.SumRequest
+	(*v1.ApplySchemaRequest)(nil),   // 54: drover.connector.v1.ApplySchemaRequest
+	(*v1.RecoverRequest)(nil),       // 55: drover.connector.v1.RecoverRequest
+	(*v1.ResetRequest)(nil),         // 56: drover.connector.v1.ResetRequest
+	(*v1.PositionRequest)(nil),      // 57: drover.connector.v1.PositionRequest
+	(*v1.DescribeResponse)(nil),     // 58: drover.connector.v1.DescribeResponse
+	(*v1.OpenResponse)(nil),         // 59: drover.connector.v1.OpenResponse
+	(*v11.Chunk)(nil),               // 60: drover.row.v1.Chunk
+	(*v11.Table)(nil),               // 61: drover.row.v1.Table
+	(*v11.Floor)(nil),               // 62: drover.row.v1.Floor
+	(*v11.ChunkResult)(nil),         // 63: drover.row.v1.ChunkResult
+	(*v11.KeyRange)(nil),            // 64: drover.row.v1.KeyRange
+	(*v11.Coverage)(nil),            // 65: drover.row.v1.Coverage
+	(*v1.CheckResponse)(nil),        // 66: drover.connector.v1.CheckResponse
+	(*v1.DiscoverResponse)(nil),     // 67: drover.connector.v1.DiscoverResponse
+	(*v1.PrepareResponse)(nil),      // 68: drover.connector.v1.PrepareResponse
+	(*v1.ReleaseResponse)(nil),      // 69: drover.connector.v1.ReleaseResponse
+	(*v1.SplitResponse)(nil),        // 70: drover.connector.v1.SplitResponse
+	(*v1.SumResponse)(nil),          // 71: drover.connector.v1.SumResponse
+	(*v1.RecoverResponse)(nil),      // 72: drover.connector.v1.RecoverResponse
+	(*v1.ResetResponse)(nil),        // 73: drover.connector.v1.ResetResponse
+	(*v1.PositionResponse)(nil),     // 74: drover.connector.v1.PositionResponse
+	(*v1.ApplySchemaResponse)(nil),  // 75: drover.connector.v1.ApplySchemaResponse
 }
 var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	5,  // 0: drover.fleet.v1.SessionRequest.hello:type_name -> drover.fleet.v1.Hello
@@ -3986,43 +4066,43 @@ var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	3,  // 11: drover.fleet.v1.SessionResponse.grants:type_name -> drover.fleet.v1.Grants
 	4,  // 12: drover.fleet.v1.Grants.all:type_name -> drover.fleet.v1.Grant
 	13, // 13: drover.fleet.v1.Grant.sink:type_name -> drover.fleet.v1.Endpoint
-	42, // 14: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
+	43, // 14: drover.fleet.v1.Hello.labels:type_name -> drover.fleet.v1.Hello.LabelsEntry
 	6,  // 15: drover.fleet.v1.Hello.tasks:type_name -> drover.fleet.v1.RunningTask
 	4,  // 16: drover.fleet.v1.Hello.grants:type_name -> drover.fleet.v1.Grant
 	7,  // 17: drover.fleet.v1.RunningTask.stream:type_name -> drover.fleet.v1.RunningStream
 	8,  // 18: drover.fleet.v1.RunningTask.load:type_name -> drover.fleet.v1.RunningLoad
 	9,  // 19: drover.fleet.v1.RunningTask.snapshot:type_name -> drover.fleet.v1.RunningSnapshot
-	44, // 20: drover.fleet.v1.RunningSnapshot.opened:type_name -> drover.connector.v1.OpenSnapshotResponse
-	43, // 21: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
-	45, // 22: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
+	45, // 20: drover.fleet.v1.RunningSnapshot.opened:type_name -> drover.connector.v1.OpenSnapshotResponse
+	44, // 21: drover.fleet.v1.Endpoint.options:type_name -> drover.fleet.v1.Endpoint.OptionsEntry
+	46, // 22: drover.fleet.v1.Endpoint.role:type_name -> drover.connector.v1.Role
 	13, // 23: drover.fleet.v1.Task.source:type_name -> drover.fleet.v1.Endpoint
 	13, // 24: drover.fleet.v1.Task.sink:type_name -> drover.fleet.v1.Endpoint
 	16, // 25: drover.fleet.v1.Task.open:type_name -> drover.fleet.v1.OpenTask
-	46, // 26: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
-	47, // 27: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
-	48, // 28: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
-	49, // 29: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
-	50, // 30: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
-	51, // 31: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
-	52, // 32: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
-	53, // 33: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
-	54, // 34: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
-	55, // 35: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
+	47, // 26: drover.fleet.v1.Task.check:type_name -> drover.connector.v1.CheckRequest
+	48, // 27: drover.fleet.v1.Task.discover:type_name -> drover.connector.v1.DiscoverRequest
+	49, // 28: drover.fleet.v1.Task.prepare:type_name -> drover.connector.v1.PrepareRequest
+	50, // 29: drover.fleet.v1.Task.release:type_name -> drover.connector.v1.ReleaseRequest
+	51, // 30: drover.fleet.v1.Task.split:type_name -> drover.connector.v1.SplitRequest
+	52, // 31: drover.fleet.v1.Task.snapshot:type_name -> drover.connector.v1.OpenSnapshotRequest
+	53, // 32: drover.fleet.v1.Task.sum:type_name -> drover.connector.v1.SumRequest
+	54, // 33: drover.fleet.v1.Task.schema:type_name -> drover.connector.v1.ApplySchemaRequest
+	55, // 34: drover.fleet.v1.Task.recover:type_name -> drover.connector.v1.RecoverRequest
+	56, // 35: drover.fleet.v1.Task.reset:type_name -> drover.connector.v1.ResetRequest
 	18, // 36: drover.fleet.v1.Task.load:type_name -> drover.fleet.v1.LoadTask
 	20, // 37: drover.fleet.v1.Task.stream:type_name -> drover.fleet.v1.StreamTask
-	56, // 38: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
-	57, // 39: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
-	58, // 40: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
-	59, // 41: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
-	60, // 42: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
-	61, // 43: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
-	62, // 44: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
-	60, // 45: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
+	57, // 38: drover.fleet.v1.Task.position:type_name -> drover.connector.v1.PositionRequest
+	58, // 39: drover.fleet.v1.OpenResult.describe:type_name -> drover.connector.v1.DescribeResponse
+	59, // 40: drover.fleet.v1.OpenResult.open:type_name -> drover.connector.v1.OpenResponse
+	60, // 41: drover.fleet.v1.LoadTask.chunks:type_name -> drover.row.v1.Chunk
+	61, // 42: drover.fleet.v1.LoadTask.tables:type_name -> drover.row.v1.Table
+	62, // 43: drover.fleet.v1.LoadTask.floor:type_name -> drover.row.v1.Floor
+	63, // 44: drover.fleet.v1.LoadResult.results:type_name -> drover.row.v1.ChunkResult
+	61, // 45: drover.fleet.v1.StreamTask.tables:type_name -> drover.row.v1.Table
 	21, // 46: drover.fleet.v1.StreamTask.gate:type_name -> drover.fleet.v1.GateTable
 	22, // 47: drover.fleet.v1.GateTable.chunks:type_name -> drover.fleet.v1.GateChunk
-	63, // 48: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
-	61, // 49: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
-	64, // 50: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
+	64, // 48: drover.fleet.v1.GateChunk.keys:type_name -> drover.row.v1.KeyRange
+	62, // 49: drover.fleet.v1.GateChunk.floor:type_name -> drover.row.v1.Floor
+	65, // 50: drover.fleet.v1.GateChunk.coverage:type_name -> drover.row.v1.Coverage
 	27, // 51: drover.fleet.v1.GateRequest.reserve:type_name -> drover.fleet.v1.Reserve
 	28, // 52: drover.fleet.v1.GateRequest.written:type_name -> drover.fleet.v1.Written
 	29, // 53: drover.fleet.v1.GateRequest.forget:type_name -> drover.fleet.v1.Forget
@@ -4031,43 +4111,44 @@ var file_drover_fleet_v1_fleet_proto_depIdxs = []int32{
 	24, // 56: drover.fleet.v1.GateRequest.hold:type_name -> drover.fleet.v1.Hold
 	25, // 57: drover.fleet.v1.GateRequest.barrier:type_name -> drover.fleet.v1.Barrier
 	26, // 58: drover.fleet.v1.GateRequest.resume:type_name -> drover.fleet.v1.Resume
-	64, // 59: drover.fleet.v1.Barrier.coverage:type_name -> drover.row.v1.Coverage
+	65, // 59: drover.fleet.v1.Barrier.coverage:type_name -> drover.row.v1.Coverage
 	22, // 60: drover.fleet.v1.Reserve.chunks:type_name -> drover.fleet.v1.GateChunk
 	22, // 61: drover.fleet.v1.Written.chunks:type_name -> drover.fleet.v1.GateChunk
-	64, // 62: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
-	61, // 63: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
+	65, // 62: drover.fleet.v1.Written.unit_coverage:type_name -> drover.row.v1.Coverage
+	62, // 63: drover.fleet.v1.GateReply.floor:type_name -> drover.row.v1.Floor
 	33, // 64: drover.fleet.v1.GateReply.failure:type_name -> drover.fleet.v1.Failure
 	0,  // 65: drover.fleet.v1.Failure.class:type_name -> drover.fleet.v1.FailureClass
 	33, // 66: drover.fleet.v1.Result.failure:type_name -> drover.fleet.v1.Failure
 	17, // 67: drover.fleet.v1.Result.open:type_name -> drover.fleet.v1.OpenResult
-	65, // 68: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
-	66, // 69: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
-	67, // 70: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
-	68, // 71: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
-	69, // 72: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
-	70, // 73: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
+	66, // 68: drover.fleet.v1.Result.check:type_name -> drover.connector.v1.CheckResponse
+	67, // 69: drover.fleet.v1.Result.discover:type_name -> drover.connector.v1.DiscoverResponse
+	68, // 70: drover.fleet.v1.Result.prepare:type_name -> drover.connector.v1.PrepareResponse
+	69, // 71: drover.fleet.v1.Result.release:type_name -> drover.connector.v1.ReleaseResponse
+	70, // 72: drover.fleet.v1.Result.split:type_name -> drover.connector.v1.SplitResponse
+	71, // 73: drover.fleet.v1.Result.sum:type_name -> drover.connector.v1.SumResponse
 	35, // 74: drover.fleet.v1.Result.schema:type_name -> drover.fleet.v1.SchemaResult
-	71, // 75: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
-	72, // 76: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
+	72, // 75: drover.fleet.v1.Result.recover:type_name -> drover.connector.v1.RecoverResponse
+	73, // 76: drover.fleet.v1.Result.reset:type_name -> drover.connector.v1.ResetResponse
 	19, // 77: drover.fleet.v1.Result.load:type_name -> drover.fleet.v1.LoadResult
 	36, // 78: drover.fleet.v1.Result.stream:type_name -> drover.fleet.v1.StreamResult
-	73, // 79: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
-	74, // 80: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
-	44, // 81: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
-	69, // 82: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
-	74, // 83: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
+	74, // 79: drover.fleet.v1.Result.position:type_name -> drover.connector.v1.PositionResponse
+	75, // 80: drover.fleet.v1.SchemaResult.steps:type_name -> drover.connector.v1.ApplySchemaResponse
+	45, // 81: drover.fleet.v1.Event.snapshot:type_name -> drover.connector.v1.OpenSnapshotResponse
+	70, // 82: drover.fleet.v1.Event.chunks:type_name -> drover.connector.v1.SplitResponse
+	75, // 83: drover.fleet.v1.Event.schema_step:type_name -> drover.connector.v1.ApplySchemaResponse
 	38, // 84: drover.fleet.v1.Event.stream_started:type_name -> drover.fleet.v1.StreamStarted
 	35, // 85: drover.fleet.v1.Event.schema_steps:type_name -> drover.fleet.v1.SchemaResult
-	66, // 86: drover.fleet.v1.Event.catalog:type_name -> drover.connector.v1.DiscoverResponse
+	67, // 86: drover.fleet.v1.Event.catalog:type_name -> drover.connector.v1.DiscoverResponse
 	40, // 87: drover.fleet.v1.Progress.tasks:type_name -> drover.fleet.v1.TaskProgress
-	41, // 88: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
-	1,  // 89: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
-	2,  // 90: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
-	90, // [90:91] is the sub-list for method output_type
-	89, // [89:90] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	42, // 88: drover.fleet.v1.TaskProgress.stream:type_name -> drover.fleet.v1.StreamProgress
+	41, // 89: drover.fleet.v1.TaskProgress.chunks:type_name -> drover.fleet.v1.ChunkProgress
+	1,  // 90: drover.fleet.v1.FleetService.Session:input_type -> drover.fleet.v1.SessionRequest
+	2,  // 91: drover.fleet.v1.FleetService.Session:output_type -> drover.fleet.v1.SessionResponse
+	91, // [91:92] is the sub-list for method output_type
+	90, // [90:91] is the sub-list for method input_type
+	90, // [90:90] is the sub-list for extension type_name
+	90, // [90:90] is the sub-list for extension extendee
+	0,  // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_drover_fleet_v1_fleet_proto_init() }
@@ -4142,17 +4223,17 @@ func file_drover_fleet_v1_fleet_proto_init() {
 		(*Event_Chunks)(nil),
 		(*Event_SchemaStep)(nil),
 		(*Event_StreamStarted)(nil),
-		(*Event_Waiting)(nil),
 		(*Event_SchemaSteps)(nil),
 		(*Event_Catalog)(nil),
 	}
+	file_drover_fleet_v1_fleet_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_fleet_v1_fleet_proto_rawDesc), len(file_drover_fleet_v1_fleet_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
