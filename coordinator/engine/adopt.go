@@ -7,6 +7,7 @@ import (
 
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/plan"
+	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -38,7 +39,7 @@ func (p *Pipeline) adopt(ctx context.Context) (bool, error) {
 	if !ok {
 		return false, err
 	}
-	p.note("info", fmt.Sprintf("took over from a former coordinator: %d loads are in flight", p.run.inFlight))
+	p.note("info", fmt.Sprintf("took over from a former coordinator: %d loads are in flight", len(p.run.loads)))
 	return true, p.catchUp(ctx)
 }
 
@@ -81,7 +82,9 @@ func (p *Pipeline) takeOver(r *store.Running, inherited []fleet.Inherited) bool 
 		return false
 	}
 	p.run.reader, p.run.writer = r.Reader, r.Writer
-	p.run.grant = p.fleet.InheritGrant(r.Writer, p.name)
+	if grant := p.fleet.InheritGrant(r.Writer, p.name); grant != nil {
+		p.run.grants[r.Writer] = grant
+	}
 	if stream != nil {
 		if !p.take(stream, p.hearStream) {
 			return false
@@ -96,11 +99,12 @@ func (p *Pipeline) takeOver(r *store.Running, inherited []fleet.Inherited) bool 
 		p.run.snapshotTask, p.run.snapshot, p.run.coverage, p.run.group = snapshot.Task, s.Opened.GetSnapshot(), s.Opened.GetCoverage(), s.Tables
 	}
 	for _, x := range inherited {
-		if load := x.Task.GetLoad(); load != nil && p.granted(x.Task) && p.take(x.Task, p.hearLoad(load.Chunks, nil)) {
-			p.run.inFlight++
-			for _, id := range load.Chunks {
-				p.chunk(id).inFlight = true
-			}
+		if x.Task.GetLoad() == nil || !p.granted(x.Task) {
+			continue
+		}
+		l := &load{Pair: schedule.Pair{Reader: r.Reader, Writer: r.Writer}, chunks: x.Task.GetLoad().Chunks}
+		if p.take(x.Task, p.hearLoad(l, nil)) {
+			p.fly(l)
 		}
 	}
 	return true

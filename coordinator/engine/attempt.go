@@ -31,12 +31,16 @@ type attempt struct {
 	coverage       *rowv1.Coverage
 	group          []uint32
 	splitting      uint64
-	inFlight       int
-	grant          []byte // under which the reader may write through the writer; nil if they are one agent
+	loads          map[*load]bool    // in flight
+	grants         map[string][]byte // by the writer's name: under which others may write through it
+}
+
+func newAttempt() attempt {
+	return attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}, loads: map[*load]bool{}, grants: map[string][]byte{}}
 }
 
 func (p *Pipeline) attempt(ctx context.Context) error {
-	p.run = attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}}
+	p.run = newAttempt()
 	adopted, err := p.adopt(ctx)
 	if err != nil {
 		return err
@@ -69,8 +73,10 @@ func (p *Pipeline) endAttempt(drop bool) {
 			c.inFlight = false
 		}
 	}
-	if p.run.grant != nil && drop {
-		p.fleet.Revoke(p.run.writer, p.run.grant)
+	for writer, grant := range p.run.grants {
+		if drop {
+			p.fleet.Revoke(writer, grant)
+		}
 	}
 	p.run = attempt{}
 }
@@ -110,8 +116,7 @@ func (p *Pipeline) agents(ctx context.Context) error {
 func (p *Pipeline) pick() (reader, writer string) {
 	for _, a := range p.fleet.Agents() {
 		h := a.Hello
-		reads := a.Connected && h.Source && has(h.Connectors, p.spec.Source.Connector)
-		writes := a.Connected && h.Sink && has(h.Connectors, p.spec.Target.Connector)
+		reads, writes := p.reads(a), p.writes(a)
 		if reads && writes {
 			return h.Agent, h.Agent
 		}
@@ -123,6 +128,15 @@ func (p *Pipeline) pick() (reader, writer string) {
 		}
 	}
 	return reader, writer
+}
+
+// reads and writes tell what an agent can do for the pipeline now.
+func (p *Pipeline) reads(a fleet.Agent) bool {
+	return a.Connected && a.Hello.Source && has(a.Hello.Connectors, p.spec.Source.Connector)
+}
+
+func (p *Pipeline) writes(a fleet.Agent) bool {
+	return a.Connected && a.Hello.Sink && has(a.Hello.Connectors, p.spec.Target.Connector)
 }
 
 func (p *Pipeline) onSource(t *fleetv1.Task) *fleetv1.Task { t.Source = p.source(); return t }

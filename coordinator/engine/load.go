@@ -53,13 +53,13 @@ func (p *Pipeline) allLoaded() bool {
 			return false
 		}
 	}
-	return p.run.inFlight == 0
+	return len(p.run.loads) == 0
 }
 
 // drive is one decision.
 func (p *Pipeline) drive(ctx context.Context) error {
 	for _, t := range p.tables {
-		if t.failure != nil && p.run.inFlight == 0 && p.onlyHeldLeft() {
+		if t.failure != nil && len(p.run.loads) == 0 && p.onlyHeldLeft() {
 			return wire.Error(t.failure)
 		}
 	}
@@ -100,18 +100,11 @@ func (p *Pipeline) onlyHeldLeft() bool {
 
 // view is what the scheduler sees. Small tables become one chunk without asking anybody.
 func (p *Pipeline) view() schedule.View {
-	v := schedule.View{InFlight: p.run.inFlight, Parallel: int(p.spec.Parallel)}
+	v := schedule.View{InFlight: len(p.run.loads), Parallel: int(p.spec.Parallel), Agents: p.loaders()}
 	if p.run.splitting != 0 {
 		v.Splitting = 1
 	}
-	for _, a := range p.fleet.Agents() {
-		if a.Connected && a.Hello.Agent == p.run.reader {
-			v.ReadCredits = int(a.Hello.ReadCredits)
-		}
-		if a.Connected && a.Hello.Agent == p.run.writer {
-			v.WriteCredits = int(a.Hello.WriteCredits)
-		}
-	}
+	cut := p.present(map[string]bool{p.run.reader: true, p.run.writer: true}) // one cuts a table, the other keeps its plan
 	now := time.Now()
 	for _, t := range p.ordered() {
 		if t.Loaded || t.failure != nil {
@@ -120,7 +113,9 @@ func (p *Pipeline) view() schedule.View {
 		if !t.Split {
 			whole := plan.Whole(t.row, p.chunkBytes())
 			if whole == nil {
-				v.Unsplit = append(v.Unsplit, t.Index)
+				if cut {
+					v.Unsplit = append(v.Unsplit, t.Index)
+				}
 				continue
 			}
 			t.Split, t.Chunks = true, 1
@@ -140,6 +135,42 @@ func (p *Pipeline) view() schedule.View {
 		}
 	}
 	return v
+}
+
+// loaders are the agents that may run loads now, with the credits they have left.
+func (p *Pipeline) loaders() []schedule.Agent {
+	var out []schedule.Agent
+	for _, a := range p.fleet.Agents() {
+		h := a.Hello
+		one := schedule.Agent{Name: h.Agent, Reached: h.TransferAddress != ""}
+		if a.Connected && h.Agent == p.run.reader {
+			one.Read = int(h.ReadCredits) - p.reading(h.Agent)
+		}
+		if a.Connected && h.Agent == p.run.writer {
+			one.Write = int(h.WriteCredits) - p.writing(h.Agent)
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// reading and writing count an agent's loads in flight.
+func (p *Pipeline) reading(agent string) (n int) {
+	for l := range p.run.loads {
+		if l.Reader == agent {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *Pipeline) writing(agent string) (n int) {
+	for l := range p.run.loads {
+		if l.Writer == agent {
+			n++
+		}
+	}
+	return n
 }
 
 // needsSnapshot: in a plain copy everything is read under one snapshot, else only unit tables are.

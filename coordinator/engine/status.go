@@ -117,7 +117,7 @@ func (p *Pipeline) health(s *controlv1.Status) {
 			s.NextSteps = append(s.NextSteps, n.Todo)
 		}
 	}
-	if s.Phase == controlv1.Phase_PHASE_LOAD && p.run.splitting != 0 && p.run.inFlight == 0 {
+	if s.Phase == controlv1.Phase_PHASE_LOAD && p.run.splitting != 0 && len(p.run.loads) == 0 {
 		s.Bottleneck = "splitting a table at the source"
 	}
 }

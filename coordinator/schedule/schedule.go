@@ -24,42 +24,43 @@ type Chunk struct {
 type View struct {
 	// Pending are chunks not in flight, biggest tables first.
 	Pending []Chunk
-	// InFlight, Splitting count running tasks.
-	InFlight, Splitting int
-	// ReadCredits and WriteCredits are what the connected agents advertise; Parallel is the spec's bound, 0: none.
-	ReadCredits, WriteCredits, Parallel int
+	// InFlight, Splitting count running tasks. Parallel is the spec's bound on loads in flight, 0: none.
+	InFlight, Splitting, Parallel int
+	// Agents are those that may run loads now. Apart are pairs of them that must not work together.
+	Agents []Agent
+	Apart  map[Pair]bool
 	// Unsplit are tables whose chunks are not known yet, biggest first.
 	Unsplit []uint32
 }
 
-// Commands are what to do now.
-type Commands struct {
-	// Grants are load tasks: each is read once and written in one target transaction.
-	Grants [][]uint64
-	Split  []uint32
+// Grant is a load task: its chunks are read once and written in one target transaction.
+type Grant struct {
+	Pair
+	Chunks []uint64
 }
 
-// Slots is how many load tasks may run at the same time.
-func (v View) Slots() int {
-	n := min(v.ReadCredits, v.WriteCredits)
-	if v.Parallel > 0 {
-		n = min(n, v.Parallel)
-	}
-	return max(n, 0)
+// Commands are what to do now.
+type Commands struct {
+	Grants []Grant
+	Split  []uint32
 }
 
 // Decide fills the credits. Splitting stays a little ahead of the readers, one table at a time.
 func Decide(v View) Commands {
 	var out Commands
-	slots := v.Slots()
+	pairs := v.pairs()
+	slots := v.InFlight + len(pairs)
 	queue := ordered(v.Pending)
 	limit := packBytes(queue, slots)
-	for free := slots - v.InFlight; free > 0 && len(queue) > 0; free-- {
-		var grant []uint64
-		grant, queue = pack(queue, limit)
-		out.Grants = append(out.Grants, grant)
+	for _, p := range pairs {
+		if len(queue) == 0 {
+			break
+		}
+		g := Grant{Pair: p}
+		g.Chunks, queue = pack(queue, limit)
+		out.Grants = append(out.Grants, g)
 	}
-	if slots > 0 && v.Splitting == 0 && len(v.Unsplit) > 0 && len(queue) < 2*slots {
+	if v.Splitting == 0 && len(v.Unsplit) > 0 && len(queue) < 2*slots {
 		out.Split = v.Unsplit[:1]
 	}
 	return out

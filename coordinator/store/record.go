@@ -75,7 +75,9 @@ type Table struct {
 type Chunk struct {
 	Epoch    uint64
 	Attempts int
-	Agent    string `json:",omitempty"`
+	// Agent reads it, Writer writes it.
+	Agent  string `json:",omitempty"`
+	Writer string `json:",omitempty"`
 	// Granted: an attempt may have begun, Floor is held for it. Written: Result is what the target stored.
 	Granted, Written     bool
 	Chunk, Floor, Result []byte `json:",omitempty"`
