@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/coordinator/fleet"
+	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -33,10 +34,13 @@ type attempt struct {
 	splitting      uint64
 	loads          map[*load]bool    // in flight
 	grants         map[string][]byte // by the writer's name: under which others may write through it
+	helpers        map[seat]*helper
+	rests          map[schedule.Pair]rest
 }
 
 func newAttempt() attempt {
-	return attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}, loads: map[*load]bool{}, grants: map[string][]byte{}}
+	return attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}, loads: map[*load]bool{}, grants: map[string][]byte{},
+		helpers: map[seat]*helper{}, rests: map[schedule.Pair]rest{}}
 }
 
 func (p *Pipeline) attempt(ctx context.Context) error {

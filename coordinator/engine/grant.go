@@ -12,6 +12,7 @@ import (
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/internal/telemetry"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -103,9 +104,10 @@ func (p *Pipeline) dispatch(ctx context.Context, l *load, floor *rowv1.Floor) {
 	}
 	p.route(task, l.Pair)
 	id, err := p.assign(l.Reader, task, p.hearLoad(l, span))
-	if err != nil {
+	if err != nil { // it has left meanwhile
 		span.End()
-		p.stop = err
+		p.land(l)
+		p.loadFailed(l, wire.Failure(err))
 		return
 	}
 	p.run.tasks[id] = true

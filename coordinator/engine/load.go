@@ -76,8 +76,8 @@ func (p *Pipeline) drive(ctx context.Context) error {
 	if err := p.snapshot(ctx); err != nil {
 		return err
 	}
-	v := p.view()
-	c := schedule.Decide(v)
+	p.invite()
+	c := schedule.Decide(p.view())
 	for _, index := range c.Split {
 		if err := p.split(p.tables[index]); err != nil {
 			return err
@@ -100,7 +100,7 @@ func (p *Pipeline) onlyHeldLeft() bool {
 
 // view is what the scheduler sees. Small tables become one chunk without asking anybody.
 func (p *Pipeline) view() schedule.View {
-	v := schedule.View{InFlight: len(p.run.loads), Parallel: int(p.spec.Parallel), Agents: p.loaders()}
+	v := schedule.View{InFlight: len(p.run.loads), Parallel: int(p.spec.Parallel), Agents: p.loaders(), Apart: p.apart()}
 	if p.run.splitting != 0 {
 		v.Splitting = 1
 	}
@@ -131,46 +131,10 @@ func (p *Pipeline) view() schedule.View {
 				continue
 			}
 			v.Pending = append(v.Pending, schedule.Chunk{ID: c.row.Id, Bytes: c.row.EstimatedBytes, Held: c.Granted && p.follow(),
-				Ready: ready && now.After(c.notUntil), Alone: c.alone, Shelf: shelf})
+				Ready: ready && now.After(c.notUntil), Alone: c.Granted, Shelf: shelf})
 		}
 	}
 	return v
-}
-
-// loaders are the agents that may run loads now, with the credits they have left.
-func (p *Pipeline) loaders() []schedule.Agent {
-	var out []schedule.Agent
-	for _, a := range p.fleet.Agents() {
-		h := a.Hello
-		one := schedule.Agent{Name: h.Agent, Reached: h.TransferAddress != ""}
-		if a.Connected && h.Agent == p.run.reader {
-			one.Read = int(h.ReadCredits) - p.reading(h.Agent)
-		}
-		if a.Connected && h.Agent == p.run.writer {
-			one.Write = int(h.WriteCredits) - p.writing(h.Agent)
-		}
-		out = append(out, one)
-	}
-	return out
-}
-
-// reading and writing count an agent's loads in flight.
-func (p *Pipeline) reading(agent string) (n int) {
-	for l := range p.run.loads {
-		if l.Reader == agent {
-			n++
-		}
-	}
-	return n
-}
-
-func (p *Pipeline) writing(agent string) (n int) {
-	for l := range p.run.loads {
-		if l.Writer == agent {
-			n++
-		}
-	}
-	return n
 }
 
 // needsSnapshot: in a plain copy everything is read under one snapshot, else only unit tables are.

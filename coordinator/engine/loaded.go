@@ -21,6 +21,7 @@ func (p *Pipeline) loaded(l *load, m fleet.Message) {
 		return
 	}
 	p.waiting = ""
+	delete(p.run.rests, l.Pair)
 	gate := &fleetv1.Written{}
 	var finished []*chunk
 	for _, r := range m.Result.GetLoad().GetResults() {
@@ -76,6 +77,10 @@ func (p *Pipeline) finished(chunks []*chunk, gate *fleetv1.Written) {
 }
 
 func (p *Pipeline) loadFailed(l *load, f *fleetv1.Failure) {
+	if p.helped(l, f) {
+		p.passOn(l, f)
+		return
+	}
 	p.note("warn", f.Code+" "+f.Where+": "+f.Why)
 	if f.Class == fleetv1.FailureClass_FAILURE_CLASS_FATAL {
 		p.stop = wire.Error(f)
@@ -84,7 +89,6 @@ func (p *Pipeline) loadFailed(l *load, f *fleetv1.Failure) {
 	p.waiting = tryingAgain(wire.Error(f))
 	for _, id := range l.chunks {
 		c, t := p.chunk(id), p.tables[plan.TableOf(id)]
-		c.alone = true
 		c.notUntil = time.Now().Add(min(time.Duration(c.Attempts)*200*time.Millisecond, 10*time.Second))
 		if f.Class == fleetv1.FailureClass_FAILURE_CLASS_HOLD && len(l.chunks) == 1 {
 			t.failure = f

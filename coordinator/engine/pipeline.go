@@ -35,7 +35,6 @@ type chunk struct {
 	result   *rowv1.ChunkResult
 	inFlight bool
 	notUntil time.Time
-	alone    bool
 }
 
 // Pipeline is an actor. Fields below the mutex's are touched by its goroutine only.

@@ -14,7 +14,8 @@ type Chunk struct {
 	Held bool
 	// Ready is false while the chunk waits: for its snapshot, or for a retry's time.
 	Ready bool
-	// Alone chunks are not packed with others: an attempt failed, and one bad chunk must not fail its neighbours.
+	// Alone chunks are not packed with others, because an attempt had them: one that failed must not fail its neighbours,
+	// and one that the target has already must not be read beside others that it has not.
 	Alone bool
 	// Shelf: only chunks of the same shelf are packed together (they share a snapshot).
 	Shelf int

@@ -39,8 +39,9 @@ type State struct {
 	TraceID string
 	// PositionFormat is how the source's connector wants its positions printed.
 	PositionFormat string `json:",omitempty"`
-	// SourceID tells the source database apart from any other.
+	// SourceID and TargetID tell the databases apart from any other.
 	SourceID string `json:",omitempty"`
+	TargetID string `json:",omitempty"`
 }
 
 // Running is the attempt under way: its agents and the task of its stream, 0 without one. A new leader that finds them
