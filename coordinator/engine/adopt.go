@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -49,7 +50,7 @@ func (p *Pipeline) atWork(r *store.Running) map[string]bool {
 	for _, t := range p.tables {
 		for _, c := range t.chunks {
 			if c.Granted && !c.Written && c.Agent != "" {
-				at[c.Agent] = true
+				at[c.Agent], at[cmp.Or(c.Writer, r.Writer)] = true, true
 			}
 		}
 	}
@@ -82,8 +83,10 @@ func (p *Pipeline) takeOver(r *store.Running, inherited []fleet.Inherited) bool 
 		return false
 	}
 	p.run.reader, p.run.writer = r.Reader, r.Writer
-	if grant := p.fleet.InheritGrant(r.Writer, p.name); grant != nil {
-		p.run.grants[r.Writer] = grant
+	for _, a := range p.fleet.Agents() {
+		if grant := p.fleet.InheritGrant(a.Hello.Agent, p.name); grant != nil {
+			p.run.grants[a.Hello.Agent] = grant
+		}
 	}
 	if stream != nil {
 		if !p.take(stream, p.hearStream) {
@@ -98,16 +101,22 @@ func (p *Pipeline) takeOver(r *store.Running, inherited []fleet.Inherited) bool 
 		s := snapshot.GetSnapshot()
 		p.run.snapshotTask, p.run.snapshot, p.run.coverage, p.run.group = snapshot.Task, s.Opened.GetSnapshot(), s.Opened.GetCoverage(), s.Tables
 	}
+	p.takeLoads(r, inherited)
+	return true
+}
+
+// takeLoads adopts the loads that are the newest of their chunks, also those of helpers.
+func (p *Pipeline) takeLoads(r *store.Running, inherited []fleet.Inherited) {
 	for _, x := range inherited {
-		if x.Task.GetLoad() == nil || !p.granted(x.Task) {
+		if !p.granted(x.Task) {
 			continue
 		}
-		l := &load{Pair: schedule.Pair{Reader: r.Reader, Writer: r.Writer}, chunks: x.Task.GetLoad().Chunks}
+		chunks := x.Task.GetLoad().Chunks
+		l := &load{Pair: schedule.Pair{Reader: x.Agent, Writer: cmp.Or(p.chunk(chunks[0]).Writer, r.Writer)}, chunks: chunks}
 		if p.take(x.Task, p.hearLoad(l, nil)) {
 			p.fly(l)
 		}
 	}
-	return true
 }
 
 func (p *Pipeline) take(t *fleetv1.RunningTask, on func(fleet.Message)) bool {
@@ -130,14 +139,14 @@ func (p *Pipeline) sharesSnapshot() bool {
 	return false
 }
 
-// granted reports whether a load is the newest attempt of all its chunks.
+// granted reports whether a task is a load, and the newest attempt of all its chunks.
 func (p *Pipeline) granted(t *fleetv1.RunningTask) bool {
-	for _, id := range t.GetLoad().Chunks {
+	for _, id := range t.GetLoad().GetChunks() {
 		if c := p.chunk(id); c == nil || !c.Granted || c.Written || c.Epoch != t.Epoch {
 			return false
 		}
 	}
-	return true
+	return len(t.GetLoad().GetChunks()) > 0
 }
 
 // catchUp hears from the target what was written while nobody led, and tells the gate all that the former leader may
