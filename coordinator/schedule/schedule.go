@@ -4,6 +4,9 @@ package schedule
 const (
 	mostChunks = 64
 	mostBytes  = 32 << 20
+	// waves is in how many loads of each slot small work is done, at least: the last to end must not end long after the
+	// others, and who comes later finds something left.
+	waves = 4
 )
 
 // Chunk is work that may be granted.
@@ -80,7 +83,7 @@ func ordered(pending []Chunk) []Chunk {
 	return out
 }
 
-// packBytes shares small work out evenly, so that packing does not leave slots idle.
+// packBytes shares small work out in smaller and smaller parts, so that packing does not leave slots idle.
 func packBytes(queue []Chunk, slots int) int64 {
 	if slots == 0 {
 		return mostBytes
@@ -89,7 +92,7 @@ func packBytes(queue []Chunk, slots int) int64 {
 	for _, c := range queue {
 		sum += c.Bytes
 	}
-	return min(mostBytes, max(sum/int64(slots), 1<<20))
+	return min(mostBytes, max(sum/int64(waves*slots), 1<<20))
 }
 
 // pack takes the first chunk and as many more of its shelf as one transaction should hold.
