@@ -145,7 +145,7 @@ func (p *Pipeline) helped(l *load, f *fleetv1.Failure) bool {
 // passOn leaves the chunks of such a load to others, and lets the two agents rest. The chunks keep their first floor
 // (Invariant 3): who is only thought to be gone may have committed, and is refused from the next epoch on (Invariant 11).
 func (p *Pipeline) passOn(l *load, f *fleetv1.Failure) {
-	p.note("warn", fmt.Sprintf("%d chunks of agents %s and %s go to others: %s", len(l.chunks), l.Reader, l.Writer, wire.Error(f)))
+	p.note("warn", fmt.Sprintf("chunks of agents %s and %s go to others (%d): %s", l.Reader, l.Writer, len(l.chunks), wire.Error(f)))
 	r := p.run.rests[l.Pair]
 	if now := time.Now(); now.After(r.until) { // its other loads fail with it
 		r.times++
