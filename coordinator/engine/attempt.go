@@ -127,21 +127,24 @@ func (p *Pipeline) pick() (reader, writer string) {
 		if reads && reader == "" {
 			reader = h.Agent
 		}
-		if writes && writer == "" && h.TransferAddress != "" {
+		if writes && writer == "" {
 			writer = h.Agent
 		}
 	}
 	return reader, writer
 }
 
-// reads and writes tell what an agent can do for the pipeline now.
+// reads and writes tell what an agent can do for the pipeline now. Who is not reached writes only what it reads itself.
 func (p *Pipeline) reads(a fleet.Agent) bool {
 	return a.Connected && a.Hello.Source && has(a.Hello.Connectors, p.spec.Source.Connector)
 }
 
 func (p *Pipeline) writes(a fleet.Agent) bool {
-	return a.Connected && a.Hello.Sink && has(a.Hello.Connectors, p.spec.Target.Connector)
+	return a.Connected && a.Hello.Sink && has(a.Hello.Connectors, p.spec.Target.Connector) && (a.Hello.TransferAddress != "" || p.reads(a))
 }
+
+// own is who reads and writes all that is not a load.
+func (a *attempt) own() schedule.Pair { return schedule.Pair{Reader: a.reader, Writer: a.writer} }
 
 func (p *Pipeline) onSource(t *fleetv1.Task) *fleetv1.Task { t.Source = p.source(); return t }
 func (p *Pipeline) onSink(t *fleetv1.Task) *fleetv1.Task   { t.Sink = p.sink(); return t }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/plan"
-	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
@@ -37,7 +36,7 @@ func (p *Pipeline) startStream(ctx context.Context) error {
 		work.Gate = append(work.Gate, p.gateTable(t))
 	}
 	task := &fleetv1.Task{Epoch: p.state.Epoch, Source: p.source(), Sink: p.sink(), Work: &fleetv1.Task_Stream{Stream: work}}
-	p.route(task, schedule.Pair{Reader: p.run.reader, Writer: p.run.writer})
+	p.route(task, p.run.own())
 	traced, span := telemetry.Tracer().Start(ctx, "coordinator.grant", trace.WithAttributes(attribute.String("drover.pipeline", p.name)))
 	task.Traceparent = telemetry.Inject(traced)
 	id, err := p.assign(p.run.reader, task, p.hearStream)

@@ -138,8 +138,7 @@ var theirs = []diag.Code{diag.NoAgent, diag.CallCancelled, diag.ConnectorDied, d
 
 // helped reports whether a load has failed only because of a helper: then others can do it.
 func (p *Pipeline) helped(l *load, f *fleetv1.Failure) bool {
-	own := schedule.Pair{Reader: p.run.reader, Writer: p.run.writer}
-	return l.Pair != own && slices.ContainsFunc(theirs, func(c diag.Code) bool { return c.ID == f.Code })
+	return l.Pair != p.run.own() && slices.ContainsFunc(theirs, func(c diag.Code) bool { return c.ID == f.Code })
 }
 
 // passOn leaves the chunks of such a load to others, and lets the two agents rest. The chunks keep their first floor
