@@ -103,7 +103,7 @@ func (p *Pipeline) seated(s seat, hello *fleetv1.Hello) bool {
 	return h != nil && h.fits && h.hello == hello
 }
 
-// loaders are the agents that may run loads now, with the credits they have left. Without the attempt's reader there are
+// loaders are the agents that may run loads now, with their credits. Without the attempt's reader there are
 // none: floors are had at its gate.
 func (p *Pipeline) loaders() []schedule.Agent {
 	if !p.present(map[string]bool{p.run.reader: true}) {
@@ -118,14 +118,6 @@ func (p *Pipeline) loaders() []schedule.Agent {
 		}
 		if p.writes(a) && (name == p.run.writer || p.seated(seat{name, connectorv1.Role_ROLE_SINK}, a.Hello)) {
 			one.Write = int(a.Hello.WriteCredits)
-		}
-		for l := range p.run.loads {
-			if l.Reader == name {
-				one.Read--
-			}
-			if l.Writer == name {
-				one.Write--
-			}
 		}
 		out = append(out, one)
 	}

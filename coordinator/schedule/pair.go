@@ -1,8 +1,8 @@
 package schedule
 
-import "slices"
+import "cmp"
 
-// Agent may run loads, with the credits it has left: none for a side it does not do.
+// Agent may run loads: how many it reads and how many it writes at the same time, none for a side that it does not do.
 type Agent struct {
 	Name        string
 	Read, Write int
@@ -13,45 +13,78 @@ type Agent struct {
 // Pair is who reads a load and who writes it, often one agent.
 type Pair struct{ Reader, Writer string }
 
-// pairs chooses who runs the next loads: as many as credits, and the spec's bound, allow.
+// free are the credits that an agent has left. Who does both sides keeps credits for loads of its own, because their rows
+// pass through memory: once others had taken its writes, its reads would have to go elsewhere, for ever.
+type free struct {
+	Agent
+	own, read, write int
+}
+
+func (v View) free() []free {
+	out := make([]free, 0, len(v.Agents))
+	for _, a := range v.Agents {
+		own, reads, writes := min(a.Read, a.Write), a.Read, a.Write
+		if v.Apart[Pair{a.Name, a.Name}] {
+			own = 0
+		}
+		for _, p := range v.InFlight {
+			if p.Reader == a.Name {
+				reads--
+			}
+			if p.Writer == a.Name {
+				writes--
+			}
+			if p.Reader == p.Writer && p.Reader == a.Name {
+				own--
+			}
+		}
+		kept := max(own, 0)
+		out = append(out, free{Agent: a, own: min(own, reads, writes), read: reads - kept, write: writes - kept})
+	}
+	return out
+}
+
+// pairs chooses who runs the next loads: as many as credits, and the spec's bound, allow. One agent for both sides comes
+// first; else who has most credits left reads, and who has most left writes.
 func (v View) pairs() []Pair {
-	free := slices.Clone(v.Agents)
+	all := v.free()
 	var out []Pair
-	for v.Parallel == 0 || v.InFlight+len(out) < v.Parallel {
-		reader, writer := v.next(free)
+	for v.Parallel == 0 || len(v.InFlight)+len(out) < v.Parallel {
+		reader, writer := v.next(all)
 		if reader == nil {
 			break
 		}
-		reader.Read, writer.Write = reader.Read-1, writer.Write-1
+		if reader == writer {
+			reader.own--
+		} else {
+			reader.read, writer.write = reader.read-1, writer.write-1
+		}
 		out = append(out, Pair{reader.Name, writer.Name})
 	}
 	return out
 }
 
 // next is the best pair that has credits left; nil when there is none.
-func (v View) next(free []Agent) (reader, writer *Agent) {
-	var best rank
-	for i := range free {
-		for j := range free {
-			r, w := &free[i], &free[j]
-			if r.Read <= 0 || w.Write <= 0 || i != j && !w.Reached || v.Apart[Pair{r.Name, w.Name}] {
+func (v View) next(all []free) (reader, writer *free) {
+	var most *free
+	for i := range all {
+		if f := &all[i]; f.own > 0 && (most == nil || f.own > most.own) {
+			most = f
+		}
+	}
+	if most != nil {
+		return most, most
+	}
+	for i := range all {
+		for j := range all {
+			r, w := &all[i], &all[j]
+			if i == j || r.read <= 0 || w.write <= 0 || !w.Reached || v.Apart[Pair{r.Name, w.Name}] {
 				continue
 			}
-			if n := rankOf(r, w); reader == nil || slices.Compare(n[:], best[:]) > 0 {
-				reader, writer, best = r, w, n
+			if reader == nil || cmp.Or(cmp.Compare(r.read, reader.read), cmp.Compare(w.write, writer.write)) > 0 {
+				reader, writer = r, w
 			}
 		}
 	}
 	return reader, writer
-}
-
-// rank orders pairs: one agent for both sides first, because rows then pass through memory; else who has most credits
-// left reads, and who has most left writes.
-type rank [3]int
-
-func rankOf(reader, writer *Agent) rank {
-	if reader == writer {
-		return rank{1, min(reader.Read, reader.Write)}
-	}
-	return rank{0, reader.Read, writer.Write}
 }

@@ -27,20 +27,22 @@ func TestDecide_ChoosesWhoReadsAndWhoWrites(t *testing.T) {
 		view View
 		want string
 	}{
-		"nobody":                        {View{}, ""},
-		"nobody writes":                 {View{Agents: []Agent{reader("r", 2)}}, ""},
-		"nobody reads":                  {View{Agents: []Agent{writer("w", 2)}}, ""},
-		"one reads, one writes":         {View{Agents: []Agent{reader("r", 2), writer("w", 3)}}, "r>w r>w"},
-		"the writer's credits bound it": {View{Agents: []Agent{reader("r", 5), writer("w", 1)}}, "r>w"},
-		"several take turns":            {View{Agents: []Agent{reader("r", 2), reader("s", 2), writer("w", 2), writer("x", 2)}}, "r>w s>x r>w s>x"},
-		"the idle ones first":           {View{Agents: []Agent{reader("r", 1), reader("s", 3), writer("w", 1), writer("x", 2)}}, "s>x s>w r>x"},
-		"one agent for both sides":      {View{Agents: []Agent{reader("r", 1), both("b", 2), writer("w", 1)}}, "b>b b>b r>w"},
-		"what its credits leave over":   {View{Agents: []Agent{{Name: "b", Read: 1, Write: 2, Reached: true}, reader("r", 2)}}, "b>b r>b"},
-		"nobody reaches it":             {View{Agents: []Agent{reader("r", 2), {Name: "b", Read: 1, Write: 2}}}, "b>b"},
+		"nobody":                            {View{}, ""},
+		"nobody writes":                     {View{Agents: []Agent{reader("r", 2)}}, ""},
+		"nobody reads":                      {View{Agents: []Agent{writer("w", 2)}}, ""},
+		"one reads, one writes":             {View{Agents: []Agent{reader("r", 2), writer("w", 3)}}, "r>w r>w"},
+		"the writer's credits bound it":     {View{Agents: []Agent{reader("r", 5), writer("w", 1)}}, "r>w"},
+		"several take turns":                {View{Agents: []Agent{reader("r", 2), reader("s", 2), writer("w", 2), writer("x", 2)}}, "r>w s>x r>w s>x"},
+		"the idle ones first":               {View{Agents: []Agent{reader("r", 1), reader("s", 3), writer("w", 1), writer("x", 2)}}, "s>x s>w r>x"},
+		"one agent for both sides":          {View{Agents: []Agent{reader("r", 1), both("b", 2), writer("w", 1)}}, "b>b b>b r>w"},
+		"what its credits leave over":       {View{Agents: []Agent{{Name: "b", Read: 1, Write: 2, Reached: true}, reader("r", 2)}}, "b>b r>b"},
+		"nobody reaches it":                 {View{Agents: []Agent{reader("r", 2), {Name: "b", Read: 1, Write: 2}}}, "b>b"},
+		"who reads itself writes no others": {View{Agents: []Agent{both("b", 1), reader("r", 2), writer("w", 2)}, InFlight: []Pair{{"b", "w"}}}, "r>w"},
+		"and comes back to itself":          {View{Agents: []Agent{both("b", 2), reader("r", 2), writer("w", 2)}, InFlight: []Pair{{"b", "w"}}}, "b>b r>w"},
 		"apart": {View{Agents: []Agent{reader("r", 1), reader("s", 1), writer("w", 2)}, Apart: map[Pair]bool{{"r", "w"}: true}},
 			"s>w"},
 		"apart from itself": {View{Agents: []Agent{both("b", 1), both("c", 1)}, Apart: map[Pair]bool{{"b", "b"}: true}}, "c>c"},
-		"the spec's bound":  {View{Agents: []Agent{both("b", 2), both("c", 2)}, Parallel: 3, InFlight: 1}, "b>b c>c"},
+		"the spec's bound":  {View{Agents: []Agent{both("b", 2), both("c", 2)}, Parallel: 3, InFlight: []Pair{{"x", "y"}}}, "b>b c>c"},
 	} {
 		c.view.Pending = chunks(9)
 		var got []string
@@ -77,11 +79,12 @@ func (c *crowd) used(name string) (read, write int) {
 }
 
 func (c *crowd) view() View {
-	v := View{Pending: slices.Clone(c.pending), InFlight: len(c.flight), Parallel: c.parallel, Apart: c.apart}
+	v := View{Pending: slices.Clone(c.pending), Parallel: c.parallel, Apart: c.apart}
+	for _, g := range c.flight {
+		v.InFlight = append(v.InFlight, g.Pair)
+	}
 	for _, a := range c.agents {
 		if c.present[a.Name] {
-			read, write := c.used(a.Name)
-			a.Read, a.Write = a.Read-read, a.Write-write
 			v.Agents = append(v.Agents, a)
 		}
 	}
@@ -222,6 +225,46 @@ func TestDecide_AgentsComeAndGo(t *testing.T) {
 		}
 		if len(c.written) != all {
 			t.Fatalf("%d of %d chunks are written", len(c.written), all)
+		}
+	})
+}
+
+// However crossed the pairs have become, they settle: who does both sides writes what it reads, and no credit is idle.
+func TestDecide_SettlesIntoTheBestPairs(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := drawCrowd(t)
+		c.parallel = 0
+		for range rapid.IntRange(0, 30).Draw(t, "events") {
+			c.event(t)
+			c.decide()
+		}
+		clear(c.apart)
+		reads, writes := 0, 0
+		for i, a := range c.agents {
+			c.agents[i].Reached, c.present[a.Name] = true, true
+			reads, writes = reads+a.Read, writes+a.Write
+		}
+		c.pending = chunks(1000)
+		for range 100 {
+			c.decide()
+			if len(c.flight) > 0 {
+				c.flight = c.flight[1:]
+			}
+		}
+		c.decide()
+		if len(c.flight) != min(reads, writes) {
+			t.Fatalf("%d loads, %d can be read and %d written: %v", len(c.flight), reads, writes, c.flight)
+		}
+		for _, a := range c.agents {
+			own := 0
+			for _, g := range c.flight {
+				if g.Pair == (Pair{a.Name, a.Name}) {
+					own++
+				}
+			}
+			if own != min(a.Read, a.Write) {
+				t.Fatalf("%+v has %d loads of its own: %v", a, own, c.flight)
+			}
 		}
 	})
 }

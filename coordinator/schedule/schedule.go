@@ -28,11 +28,14 @@ type Chunk struct {
 type View struct {
 	// Pending are chunks not in flight, biggest tables first.
 	Pending []Chunk
-	// InFlight, Splitting count running tasks. Parallel is the spec's bound on loads in flight, 0: none.
-	InFlight, Splitting, Parallel int
+	// InFlight are the loads that run. Parallel is the spec's bound on them, 0: none.
+	InFlight []Pair
+	Parallel int
 	// Agents are those that may run loads now. Apart are pairs of them that must not work together.
 	Agents []Agent
 	Apart  map[Pair]bool
+	// Splitting counts the tables that are being split.
+	Splitting int
 	// Unsplit are tables whose chunks are not known yet, biggest first.
 	Unsplit []uint32
 }
@@ -53,7 +56,7 @@ type Commands struct {
 func Decide(v View) Commands {
 	var out Commands
 	pairs := v.pairs()
-	slots := v.InFlight + len(pairs)
+	slots := len(v.InFlight) + len(pairs)
 	queue := ordered(v.Pending)
 	limit := packBytes(queue, slots)
 	for _, p := range pairs {

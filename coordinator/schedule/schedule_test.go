@@ -18,8 +18,8 @@ type sim struct {
 }
 
 func (s *sim) view() View {
-	return View{Pending: slices.Clone(s.pending), InFlight: len(s.flight), Splitting: len(s.split), Unsplit: s.unsplit,
-		Agents: []Agent{{Name: "a", Read: s.credits - len(s.flight), Write: 9}}}
+	return View{Pending: slices.Clone(s.pending), InFlight: slices.Repeat([]Pair{{"a", "a"}}, len(s.flight)), Splitting: len(s.split),
+		Unsplit: s.unsplit, Agents: []Agent{{Name: "a", Read: s.credits, Write: 9}}}
 }
 
 func (s *sim) decide() {
@@ -139,7 +139,7 @@ func TestDecide_PacksSmallTablesAndKeepsShelvesApart(t *testing.T) {
 	if g := Decide(v).Grants; g[0].Chunks[0] != 7 {
 		t.Fatal("a chunk that holds the stream must go first", g)
 	}
-	v.Parallel, v.InFlight = 1, 1
+	v.Parallel, v.InFlight = 1, []Pair{{"a", "a"}}
 	if g := Decide(v).Grants; len(g) != 0 {
 		t.Fatal(g)
 	}
