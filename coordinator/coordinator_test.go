@@ -29,6 +29,7 @@ type world struct {
 	writes  int
 	crash   int // end the session instead of answering this many load tasks
 	epoch   uint64
+	fences  int // how often an attempt raised the target's fence
 	// unequal is how many more sums of the target are wrong; missed how many more barriers are.
 	unequal, missed int
 }
@@ -75,6 +76,9 @@ func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Res
 		r.Outcome = &fleetv1.Result_Prepare{Prepare: &connectorv1.PrepareResponse{Position: []byte("0001")}}
 	case *fleetv1.Task_Recover:
 		w.epoch = max(w.epoch, k.Recover.Epoch)
+		if k.Recover.Epoch > 0 {
+			w.fences++
+		}
 		out := &connectorv1.RecoverResponse{Found: len(w.written) > 0, MaxEpoch: w.epoch}
 		for _, c := range w.written {
 			out.Written = append(out.Written, c)
@@ -133,10 +137,23 @@ func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Res
 	return r
 }
 
+// player is an agent: who it says it is, and how it does its tasks.
+type player struct {
+	hello  *fleetv1.Hello
+	answer func(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Result
+	// granted hears what others may write through it; nil: it does not listen.
+	granted func([]*fleetv1.Grant)
+}
+
+// hello is of an agent with as many credits that does both sides.
+func hello(name string, credits int32) *fleetv1.Hello {
+	return &fleetv1.Hello{Agent: name, Source: true, Sink: true, Connectors: []string{"x"}, ReadCredits: credits, WriteCredits: credits}
+}
+
 // agent speaks FleetService until ctx ends; it comes back after a crash.
-func (w *world) agent(ctx context.Context, conn *grpc.ClientConn) {
+func (w *world) agent(ctx context.Context, conn *grpc.ClientConn, p player) {
 	for ctx.Err() == nil {
-		w.session(ctx, conn)
+		w.session(ctx, conn, p)
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
@@ -144,21 +161,31 @@ func (w *world) agent(ctx context.Context, conn *grpc.ClientConn) {
 	}
 }
 
-func (w *world) session(ctx context.Context, conn *grpc.ClientConn) {
+func (w *world) session(ctx context.Context, conn *grpc.ClientConn, p player) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := fleetv1.NewFleetServiceClient(conn).Session(ctx)
 	if err != nil {
 		return
 	}
-	send := func(m *fleetv1.SessionRequest) { _ = s.Send(m) } // Recv tells of a broken session
-	send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Hello{Hello: &fleetv1.Hello{Agent: "a", Source: true, Sink: true, Connectors: []string{"x"}, ReadCredits: 2, WriteCredits: 2}}})
+	var mu sync.Mutex
+	send := func(m *fleetv1.SessionRequest) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = s.Send(m) // Recv tells of a broken session
+	}
+	send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Hello{Hello: p.hello}})
 	event := func(e *fleetv1.Event) { send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Event{Event: e}}) }
+	beats := beat(ctx, send)
+	defer func() { cancel(); <-beats }()
 	var stream *fleetv1.Task
 	for {
 		m, err := s.Recv()
 		if err != nil {
 			return
+		}
+		if g := m.GetGrants(); g != nil && p.granted != nil {
+			p.granted(g.All)
 		}
 		if g := m.GetGateRequest(); g != nil {
 			reply := &fleetv1.GateReply{Id: g.Id, Floor: &rowv1.Floor{Position: []byte("0005")}}
@@ -177,7 +204,7 @@ func (w *world) session(ctx context.Context, conn *grpc.ClientConn) {
 		if t.GetStream() != nil {
 			stream = t
 		}
-		r := w.answer(t, event)
+		r := p.answer(t, event)
 		if t.GetLoad() != nil {
 			send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Result{Result: &fleetv1.Result{Task: t.Id, Epoch: t.Epoch - 1}}})
 			if w.crash > 0 {
@@ -191,8 +218,30 @@ func (w *world) session(ctx context.Context, conn *grpc.ClientConn) {
 	}
 }
 
-// serve runs a coordinator until the returned function is called.
+// beat keeps a session alive until ctx ends: who is silent for a TTL is lost.
+func beat(ctx context.Context, send func(*fleetv1.SessionRequest)) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			send(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Heartbeat{Heartbeat: &fleetv1.Heartbeat{}}})
+			select {
+			case <-time.After(200 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return done
+}
+
+// serve runs a coordinator and an agent until the returned function is called.
 func serve(t *testing.T, dir string, w *world) (controlv1.ControlServiceClient, func()) {
+	t.Helper()
+	conn, stop := serveWith(t, dir, w, player{hello: hello("a", 2), answer: w.answer})
+	return controlv1.NewControlServiceClient(conn), stop
+}
+
+func serveWith(t *testing.T, dir string, w *world, p player) (*grpc.ClientConn, func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := New(Config{Embed: &EmbedConfig{DataDir: dir, Fast: true}, TTL: time.Second})
@@ -214,11 +263,11 @@ func serve(t *testing.T, dir string, w *world) (controlv1.ControlServiceClient, 
 		}
 	})
 	wg.Go(func() { _ = srv.Serve(l) })
-	wg.Go(func() { w.agent(ctx, conn) })
+	wg.Go(func() { w.agent(ctx, conn, p) })
 	var once sync.Once
 	stop := func() { once.Do(func() { cancel(); srv.Stop(); conn.Close(); wg.Wait() }) }
 	t.Cleanup(stop)
-	return controlv1.NewControlServiceClient(conn), stop
+	return conn, stop
 }
 
 func spec(mode controlv1.Mode) *controlv1.Spec {

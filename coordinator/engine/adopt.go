@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/plan"
+	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -38,7 +40,7 @@ func (p *Pipeline) adopt(ctx context.Context) (bool, error) {
 	if !ok {
 		return false, err
 	}
-	p.note("info", fmt.Sprintf("took over from a former coordinator: %d loads are in flight", p.run.inFlight))
+	p.note("info", fmt.Sprintf("took over from a former coordinator: %d loads are in flight", len(p.run.loads)))
 	return true, p.catchUp(ctx)
 }
 
@@ -48,7 +50,7 @@ func (p *Pipeline) atWork(r *store.Running) map[string]bool {
 	for _, t := range p.tables {
 		for _, c := range t.chunks {
 			if c.Granted && !c.Written && c.Agent != "" {
-				at[c.Agent] = true
+				at[c.Agent], at[cmp.Or(c.Writer, r.Writer)] = true, true
 			}
 		}
 	}
@@ -81,7 +83,11 @@ func (p *Pipeline) takeOver(r *store.Running, inherited []fleet.Inherited) bool 
 		return false
 	}
 	p.run.reader, p.run.writer = r.Reader, r.Writer
-	p.run.grant = p.fleet.InheritGrant(r.Writer, p.name)
+	for _, a := range p.fleet.Agents() {
+		if grant := p.fleet.InheritGrant(a.Hello.Agent, p.name); grant != nil {
+			p.run.grants[a.Hello.Agent] = grant
+		}
+	}
 	if stream != nil {
 		if !p.take(stream, p.hearStream) {
 			return false
@@ -95,15 +101,22 @@ func (p *Pipeline) takeOver(r *store.Running, inherited []fleet.Inherited) bool 
 		s := snapshot.GetSnapshot()
 		p.run.snapshotTask, p.run.snapshot, p.run.coverage, p.run.group = snapshot.Task, s.Opened.GetSnapshot(), s.Opened.GetCoverage(), s.Tables
 	}
+	p.takeLoads(r, inherited)
+	return true
+}
+
+// takeLoads adopts the loads that are the newest of their chunks, also those of helpers.
+func (p *Pipeline) takeLoads(r *store.Running, inherited []fleet.Inherited) {
 	for _, x := range inherited {
-		if load := x.Task.GetLoad(); load != nil && p.granted(x.Task) && p.take(x.Task, p.hearLoad(load.Chunks, nil)) {
-			p.run.inFlight++
-			for _, id := range load.Chunks {
-				p.chunk(id).inFlight = true
-			}
+		if !p.granted(x.Task) {
+			continue
+		}
+		chunks := x.Task.GetLoad().Chunks
+		l := &load{Pair: schedule.Pair{Reader: x.Agent, Writer: cmp.Or(p.chunk(chunks[0]).Writer, r.Writer)}, chunks: chunks}
+		if p.take(x.Task, p.hearLoad(l, nil)) {
+			p.fly(l)
 		}
 	}
-	return true
 }
 
 func (p *Pipeline) take(t *fleetv1.RunningTask, on func(fleet.Message)) bool {
@@ -126,14 +139,14 @@ func (p *Pipeline) sharesSnapshot() bool {
 	return false
 }
 
-// granted reports whether a load is the newest attempt of all its chunks.
+// granted reports whether a task is a load, and the newest attempt of all its chunks.
 func (p *Pipeline) granted(t *fleetv1.RunningTask) bool {
-	for _, id := range t.GetLoad().Chunks {
+	for _, id := range t.GetLoad().GetChunks() {
 		if c := p.chunk(id); c == nil || !c.Granted || c.Written || c.Epoch != t.Epoch {
 			return false
 		}
 	}
-	return true
+	return len(t.GetLoad().GetChunks()) > 0
 }
 
 // catchUp hears from the target what was written while nobody led, and tells the gate all that the former leader may

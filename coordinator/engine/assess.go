@@ -24,6 +24,7 @@ func (p *Pipeline) assess(ctx context.Context) error {
 		return err
 	}
 	p.state.Source, p.state.Target = source.GetOpen().GetDisplay(), target.GetOpen().GetDisplay()
+	p.state.TargetID = target.GetOpen().GetIdentity()
 	p.state.PositionFormat = source.GetDescribe().GetPositionFormat()
 	if p.state.Discovered {
 		return nil

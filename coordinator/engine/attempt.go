@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/droverdb/drover/coordinator/fleet"
+	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
@@ -31,13 +32,20 @@ type attempt struct {
 	coverage       *rowv1.Coverage
 	group          []uint32
 	splitting      uint64
-	inFlight       int
 	ahead          ahead
-	grant          []byte // under which the reader may write through the writer; nil if they are one agent
+	loads          map[*load]bool    // in flight
+	grants         map[string][]byte // by the writer's name: under which others may write through it
+	helpers        map[seat]*helper
+	rests          map[schedule.Pair]rest
+}
+
+func newAttempt() attempt {
+	return attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}, loads: map[*load]bool{}, grants: map[string][]byte{},
+		helpers: map[seat]*helper{}, rests: map[schedule.Pair]rest{}}
 }
 
 func (p *Pipeline) attempt(ctx context.Context) error {
-	p.run = attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}}
+	p.run = newAttempt()
 	adopted, err := p.adopt(ctx)
 	if err != nil {
 		return err
@@ -70,8 +78,10 @@ func (p *Pipeline) endAttempt(drop bool) {
 			c.land()
 		}
 	}
-	if p.run.grant != nil && drop {
-		p.fleet.Revoke(p.run.writer, p.run.grant)
+	for writer, grant := range p.run.grants {
+		if drop {
+			p.fleet.Revoke(writer, grant)
+		}
 	}
 	p.run = attempt{}
 }
@@ -111,20 +121,31 @@ func (p *Pipeline) agents(ctx context.Context) error {
 func (p *Pipeline) pick() (reader, writer string) {
 	for _, a := range p.fleet.Agents() {
 		h := a.Hello
-		reads := a.Connected && h.Source && has(h.Connectors, p.spec.Source.Connector)
-		writes := a.Connected && h.Sink && has(h.Connectors, p.spec.Target.Connector)
+		reads, writes := p.reads(a), p.writes(a)
 		if reads && writes {
 			return h.Agent, h.Agent
 		}
 		if reads && reader == "" {
 			reader = h.Agent
 		}
-		if writes && writer == "" && h.TransferAddress != "" {
+		if writes && writer == "" {
 			writer = h.Agent
 		}
 	}
 	return reader, writer
 }
+
+// reads and writes tell what an agent can do for the pipeline now. Who is not reached writes only what it reads itself.
+func (p *Pipeline) reads(a fleet.Agent) bool {
+	return a.Connected && a.Hello.Source && has(a.Hello.Connectors, p.spec.Source.Connector)
+}
+
+func (p *Pipeline) writes(a fleet.Agent) bool {
+	return a.Connected && a.Hello.Sink && has(a.Hello.Connectors, p.spec.Target.Connector) && (a.Hello.TransferAddress != "" || p.reads(a))
+}
+
+// own is who reads and writes all that is not a load.
+func (a *attempt) own() schedule.Pair { return schedule.Pair{Reader: a.reader, Writer: a.writer} }
 
 func (p *Pipeline) onSource(t *fleetv1.Task) *fleetv1.Task { t.Source = p.source(); return t }
 func (p *Pipeline) onSink(t *fleetv1.Task) *fleetv1.Task   { t.Sink = p.sink(); return t }

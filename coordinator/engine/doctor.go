@@ -20,7 +20,7 @@ func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*contr
 	}
 	spec := &controlv1.Spec{Name: "doctor", Mode: mode, Source: r.Source, Target: r.Target, Include: r.Include, Exclude: r.Exclude}
 	p := newPipeline(spec, store.State{}, e.store, e.Fleet) // never started: this goroutine is its actor
-	p.run = attempt{tasks: map[uint64]bool{}}
+	p.run = newAttempt()
 	limited, done := context.WithTimeout(ctx, 15*time.Second)
 	defer done()
 	if err := p.agents(limited); err != nil {

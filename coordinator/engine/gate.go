@@ -36,7 +36,7 @@ func (p *Pipeline) startStream(ctx context.Context) error {
 		work.Gate = append(work.Gate, p.gateTable(t))
 	}
 	task := &fleetv1.Task{Epoch: p.state.Epoch, Source: p.source(), Sink: p.sink(), Work: &fleetv1.Task_Stream{Stream: work}}
-	p.route(task)
+	p.route(task, p.run.own())
 	traced, span := telemetry.Tracer().Start(ctx, "coordinator.grant", trace.WithAttributes(attribute.String("drover.pipeline", p.name)))
 	task.Traceparent = telemetry.Inject(traced)
 	id, err := p.assign(p.run.reader, task, p.hearStream)
@@ -228,7 +228,7 @@ func (p *Pipeline) groupLoaded() bool {
 			return false
 		}
 	}
-	return p.run.inFlight == 0 || p.follow()
+	return len(p.run.loads) == 0 || p.follow()
 }
 
 func (p *Pipeline) dropSnapshot() {

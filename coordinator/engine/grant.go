@@ -11,27 +11,47 @@ import (
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/lease"
 	"github.com/droverdb/drover/coordinator/plan"
+	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	"github.com/droverdb/drover/internal/telemetry"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
+// load is a load task in flight: it holds a credit of its reader and one of its writer, and its chunks.
+type load struct {
+	schedule.Pair
+	chunks []uint64
+}
+
+func (p *Pipeline) fly(l *load) {
+	p.run.loads[l] = true
+	for _, id := range l.chunks {
+		p.chunk(id).inFlight = true
+	}
+}
+
+func (p *Pipeline) land(l *load) {
+	delete(p.run.loads, l)
+	for _, id := range l.chunks {
+		p.chunk(id).land()
+	}
+}
+
 // grant makes every load task durable, with its floor, before its read starts (rule 2).
-func (p *Pipeline) grant(ctx context.Context, grants [][]uint64) error {
+func (p *Pipeline) grant(ctx context.Context, grants []schedule.Grant) error {
 	for _, g := range grants {
-		for _, id := range g {
-			p.chunk(id).inFlight = true
-		}
-		p.run.inFlight++
-		if p.follow() && !plan.Unit(p.tables[plan.TableOf(g[0])].row) {
-			if err := p.reserve(&fleetv1.Reserve{Chunks: p.gateChunks(g)}, func(f *rowv1.Floor) { p.dispatch(ctx, g, f) }); err != nil {
+		l := &load{Pair: g.Pair, chunks: g.Chunks}
+		p.fly(l)
+		if p.follow() && !plan.Unit(p.tables[plan.TableOf(l.chunks[0])].row) {
+			if err := p.reserve(&fleetv1.Reserve{Chunks: p.gateChunks(l.chunks)}, func(f *rowv1.Floor) { p.dispatch(ctx, l, f) }); err != nil {
 				return err
 			}
 			continue
 		}
-		p.dispatch(ctx, g, nil)
+		p.dispatch(ctx, l, nil)
 	}
 	return nil
 }
@@ -44,19 +64,19 @@ func (p *Pipeline) gateChunks(ids []uint64) []*fleetv1.GateChunk {
 	return out
 }
 
-func (p *Pipeline) dispatch(ctx context.Context, ids []uint64, floor *rowv1.Floor) {
+func (p *Pipeline) dispatch(ctx context.Context, l *load, floor *rowv1.Floor) {
 	p.state.Epoch = lease.Next(p.state.Epoch)
 	epoch := p.state.Epoch
 	work := &fleetv1.LoadTask{Floor: floor}
 	seen := map[uint32]bool{}
 	var changes []store.Change
-	for _, id := range ids {
+	for _, id := range l.chunks {
 		c, t := p.chunk(id), p.tables[plan.TableOf(id)]
 		// A chunk that was granted before keeps its first floor: an earlier attempt may have committed under it.
 		if c.Floor == nil {
 			c.Floor = store.Wire(floor)
 		}
-		c.Granted, c.Epoch, c.Agent = true, epoch, p.run.reader
+		c.Granted, c.Epoch, c.Agent, c.Writer = true, epoch, l.Reader, l.Writer
 		c.began, c.ended = time.Now(), time.Time{}
 		c.Attempts++
 		work.Chunks = append(work.Chunks, c.row)
@@ -79,23 +99,24 @@ func (p *Pipeline) dispatch(ctx context.Context, ids []uint64, floor *rowv1.Floo
 		return
 	}
 	traced, span := telemetry.Tracer().Start(ctx, "coordinator.grant")
-	span.SetAttributes(attribute.String("drover.pipeline", p.name), attribute.Int("drover.chunks", len(ids)))
+	span.SetAttributes(attribute.String("drover.pipeline", p.name), attribute.Int("drover.chunks", len(l.chunks)))
 	task := &fleetv1.Task{Epoch: epoch, Traceparent: telemetry.Inject(traced), Source: p.source(), Sink: p.sink(), Work: &fleetv1.Task_Load{Load: work}}
 	if p.state.TraceID == "" && span.SpanContext().HasTraceID() {
 		p.state.TraceID = span.SpanContext().TraceID().String()
 	}
-	p.route(task)
-	id, err := p.assign(p.run.reader, task, p.hearLoad(ids, span))
-	if err != nil {
+	p.route(task, l.Pair)
+	id, err := p.assign(l.Reader, task, p.hearLoad(l, span))
+	if err != nil { // it has left meanwhile
 		span.End()
-		p.stop = err
+		p.land(l)
+		p.loadFailed(l, wire.Failure(err))
 		return
 	}
 	p.run.tasks[id] = true
 }
 
 // hearLoad takes what is reported of a load; span is nil for one that was adopted.
-func (p *Pipeline) hearLoad(ids []uint64, span trace.Span) func(fleet.Message) {
+func (p *Pipeline) hearLoad(l *load, span trace.Span) func(fleet.Message) {
 	return func(m fleet.Message) {
 		switch {
 		case m.Tick != nil:
@@ -105,23 +126,23 @@ func (p *Pipeline) hearLoad(ids []uint64, span trace.Span) func(fleet.Message) {
 				span.End()
 			}
 			delete(p.run.tasks, m.Task)
-			p.loaded(ids, m)
+			p.loaded(l, m)
 		}
 	}
 }
 
-// route tells the reader who writes.
-func (p *Pipeline) route(t *fleetv1.Task) {
-	t.SinkAgent = p.run.writer
-	if p.run.writer == p.run.reader {
+// route tells the reader who writes. All that write through one agent share a grant, for this attempt (Invariant 17).
+func (p *Pipeline) route(t *fleetv1.Task, to schedule.Pair) {
+	t.SinkAgent = to.Writer
+	if to.Writer == to.Reader {
 		return
 	}
-	if p.run.grant == nil {
-		p.run.grant = p.fleet.Grant(p.run.writer, p.name, p.sink())
+	if p.run.grants[to.Writer] == nil {
+		p.run.grants[to.Writer] = p.fleet.Grant(to.Writer, p.name, p.sink())
 	}
-	t.Grant = p.run.grant
+	t.Grant = p.run.grants[to.Writer]
 	for _, a := range p.fleet.Agents() {
-		if a.Hello.Agent == p.run.writer {
+		if a.Hello.Agent == to.Writer {
 			t.SinkAddress = a.Hello.TransferAddress
 		}
 	}

@@ -53,13 +53,13 @@ func (p *Pipeline) allLoaded() bool {
 			return false
 		}
 	}
-	return p.run.inFlight == 0
+	return len(p.run.loads) == 0
 }
 
 // drive is one decision.
 func (p *Pipeline) drive(ctx context.Context) error {
 	for _, t := range p.tables {
-		if t.failure != nil && p.run.inFlight == 0 && p.onlyHeldLeft() {
+		if t.failure != nil && len(p.run.loads) == 0 && p.onlyHeldLeft() {
 			return wire.Error(t.failure)
 		}
 	}
@@ -76,8 +76,8 @@ func (p *Pipeline) drive(ctx context.Context) error {
 	if err := p.snapshot(ctx); err != nil {
 		return err
 	}
-	v := p.view()
-	c := schedule.Decide(v)
+	p.invite()
+	c := schedule.Decide(p.view())
 	for _, index := range c.Split {
 		if err := p.split(p.tables[index]); err != nil {
 			return err
@@ -100,18 +100,14 @@ func (p *Pipeline) onlyHeldLeft() bool {
 
 // view is what the scheduler sees. Small tables become one chunk without asking anybody.
 func (p *Pipeline) view() schedule.View {
-	v := schedule.View{InFlight: p.run.inFlight, Parallel: int(p.spec.Parallel)}
+	v := schedule.View{Parallel: int(p.spec.Parallel), Agents: p.loaders(), Apart: p.apart()}
+	for l := range p.run.loads {
+		v.InFlight = append(v.InFlight, l.Pair)
+	}
 	if p.run.splitting != 0 {
 		v.Splitting = 1
 	}
-	for _, a := range p.fleet.Agents() {
-		if a.Connected && a.Hello.Agent == p.run.reader {
-			v.ReadCredits = int(a.Hello.ReadCredits)
-		}
-		if a.Connected && a.Hello.Agent == p.run.writer {
-			v.WriteCredits = int(a.Hello.WriteCredits)
-		}
-	}
+	cut := p.present(map[string]bool{p.run.reader: true, p.run.writer: true}) // one cuts a table, the other keeps its plan
 	now := time.Now()
 	for _, t := range p.ordered() {
 		if t.Loaded || t.failure != nil {
@@ -120,7 +116,9 @@ func (p *Pipeline) view() schedule.View {
 		if !t.Split {
 			whole := plan.Whole(t.row, p.chunkBytes())
 			if whole == nil {
-				v.Unsplit = append(v.Unsplit, t.Index)
+				if cut {
+					v.Unsplit = append(v.Unsplit, t.Index)
+				}
 				continue
 			}
 			t.Split, t.Chunks = true, 1
@@ -136,7 +134,7 @@ func (p *Pipeline) view() schedule.View {
 				continue
 			}
 			v.Pending = append(v.Pending, schedule.Chunk{ID: c.row.Id, Bytes: c.row.EstimatedBytes, Held: c.Granted && p.follow(),
-				Ready: ready && now.After(c.notUntil), Alone: c.alone, Shelf: shelf})
+				Ready: ready && now.After(c.notUntil), Alone: c.Granted, Shelf: shelf})
 		}
 	}
 	return v

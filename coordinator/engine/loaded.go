@@ -14,16 +14,14 @@ import (
 )
 
 // loaded takes the result of a load task.
-func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
-	p.run.inFlight--
-	for _, id := range ids {
-		p.chunk(id).land()
-	}
+func (p *Pipeline) loaded(l *load, m fleet.Message) {
+	p.land(l)
 	if f := m.Result.Failure; f != nil {
-		p.loadFailed(ids, f)
+		p.loadFailed(l, f)
 		return
 	}
 	p.waiting = ""
+	delete(p.run.rests, l.Pair)
 	gate := &fleetv1.Written{}
 	var finished []*chunk
 	for _, r := range m.Result.GetLoad().GetResults() {
@@ -37,7 +35,7 @@ func (p *Pipeline) loaded(ids []uint64, m fleet.Message) {
 			gate.Chunks = append(gate.Chunks, &fleetv1.GateChunk{Chunk: r.Chunk, Keys: c.row.Keys, Written: true, Coverage: r.Coverage})
 		}
 	}
-	for _, id := range ids {
+	for _, id := range l.chunks {
 		if !p.chunk(id).Written {
 			p.stop = diag.Internal.New("load", nil, "an agent reported a load without the result of chunk %x", id)
 			return
@@ -78,18 +76,21 @@ func (p *Pipeline) finished(chunks []*chunk, gate *fleetv1.Written) {
 	p.tellLoaded(loaded)
 }
 
-func (p *Pipeline) loadFailed(ids []uint64, f *fleetv1.Failure) {
+func (p *Pipeline) loadFailed(l *load, f *fleetv1.Failure) {
+	if p.helped(l, f) {
+		p.passOn(l, f)
+		return
+	}
 	p.note("warn", f.Code+" "+f.Where+": "+f.Why)
 	if f.Class == fleetv1.FailureClass_FAILURE_CLASS_FATAL {
 		p.stop = wire.Error(f)
 		return
 	}
 	p.waiting = tryingAgain(wire.Error(f))
-	for _, id := range ids {
+	for _, id := range l.chunks {
 		c, t := p.chunk(id), p.tables[plan.TableOf(id)]
-		c.alone = true
 		c.notUntil = time.Now().Add(min(time.Duration(c.Attempts)*200*time.Millisecond, 10*time.Second))
-		if f.Class == fleetv1.FailureClass_FAILURE_CLASS_HOLD && len(ids) == 1 {
+		if f.Class == fleetv1.FailureClass_FAILURE_CLASS_HOLD && len(l.chunks) == 1 {
 			t.failure = f
 		}
 	}

@@ -108,7 +108,7 @@ func (p *Pipeline) bottleneck(s *controlv1.Status) string {
 	switch st := s.Stream; {
 	case s.Desired != controlv1.Desired_DESIRED_RUNNING || p.failure != nil:
 		return ""
-	case s.Phase == controlv1.Phase_PHASE_LOAD && p.run.inFlight > 0:
+	case s.Phase == controlv1.Phase_PHASE_LOAD && len(p.run.loads) > 0:
 		return p.run.ahead.slower(p.shown)
 	case s.Phase == controlv1.Phase_PHASE_LOAD && p.run.splitting != 0:
 		return "splitting a table at the source"

@@ -36,7 +36,7 @@ func (p *Pipeline) counted() *controlv1.Status {
 
 // tick is what an agent reports of a load that has moved so many bytes of one chunk.
 func (p *Pipeline) tick(id uint64, bytes int64) {
-	p.hearLoad([]uint64{id}, nil)(fleet.Message{Tick: &fleetv1.TaskProgress{Chunks: []*fleetv1.ChunkProgress{{Chunk: id, Bytes: bytes}}}})
+	p.hearLoad(&load{chunks: []uint64{id}}, nil)(fleet.Message{Tick: &fleetv1.TaskProgress{Chunks: []*fleetv1.ChunkProgress{{Chunk: id, Bytes: bytes}}}})
 }
 
 const mib = int64(1 << 20)

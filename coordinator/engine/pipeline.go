@@ -35,7 +35,6 @@ type chunk struct {
 	result   *rowv1.ChunkResult
 	inFlight bool
 	notUntil time.Time
-	alone    bool
 	// Of the attempt under way: what has moved, and how much of the chunk that is. Nothing of it is written yet.
 	moved        *fleetv1.ChunkProgress
 	moving       float64

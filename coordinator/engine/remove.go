@@ -73,7 +73,7 @@ func (p *Pipeline) release(ctx context.Context) ([]string, error) {
 	if !p.state.Discovered && len(p.state.Start) == 0 {
 		return nil, nil // nothing was made
 	}
-	p.run = attempt{tasks: map[uint64]bool{}}
+	p.run = newAttempt()
 	if err := p.agents(ctx); err != nil {
 		return nil, err
 	}

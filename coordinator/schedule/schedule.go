@@ -4,6 +4,9 @@ package schedule
 const (
 	mostChunks = 64
 	mostBytes  = 32 << 20
+	// waves is in how many loads of each slot small work is done, at least: the last to end must not end long after the
+	// others, and who comes later finds something left.
+	waves = 4
 )
 
 // Chunk is work that may be granted.
@@ -14,7 +17,8 @@ type Chunk struct {
 	Held bool
 	// Ready is false while the chunk waits: for its snapshot, or for a retry's time.
 	Ready bool
-	// Alone chunks are not packed with others: an attempt failed, and one bad chunk must not fail its neighbours.
+	// Alone chunks are not packed with others, because an attempt had them: one that failed must not fail its neighbours,
+	// and one that the target has already must not be read beside others that it has not.
 	Alone bool
 	// Shelf: only chunks of the same shelf are packed together (they share a snapshot).
 	Shelf int
@@ -24,42 +28,46 @@ type Chunk struct {
 type View struct {
 	// Pending are chunks not in flight, biggest tables first.
 	Pending []Chunk
-	// InFlight, Splitting count running tasks.
-	InFlight, Splitting int
-	// ReadCredits and WriteCredits are what the connected agents advertise; Parallel is the spec's bound, 0: none.
-	ReadCredits, WriteCredits, Parallel int
+	// InFlight are the loads that run. Parallel is the spec's bound on them, 0: none.
+	InFlight []Pair
+	Parallel int
+	// Agents are those that may run loads now. Apart are pairs of them that must not work together.
+	Agents []Agent
+	Apart  map[Pair]bool
+	// Splitting counts the tables that are being split.
+	Splitting int
 	// Unsplit are tables whose chunks are not known yet, biggest first.
 	Unsplit []uint32
 }
 
-// Commands are what to do now.
-type Commands struct {
-	// Grants are load tasks: each is read once and written in one target transaction.
-	Grants [][]uint64
-	Split  []uint32
+// Grant is a load task: its chunks are read once and written in one target transaction.
+type Grant struct {
+	Pair
+	Chunks []uint64
 }
 
-// Slots is how many load tasks may run at the same time.
-func (v View) Slots() int {
-	n := min(v.ReadCredits, v.WriteCredits)
-	if v.Parallel > 0 {
-		n = min(n, v.Parallel)
-	}
-	return max(n, 0)
+// Commands are what to do now.
+type Commands struct {
+	Grants []Grant
+	Split  []uint32
 }
 
 // Decide fills the credits. Splitting stays a little ahead of the readers, one table at a time.
 func Decide(v View) Commands {
 	var out Commands
-	slots := v.Slots()
+	pairs := v.pairs()
+	slots := len(v.InFlight) + len(pairs)
 	queue := ordered(v.Pending)
 	limit := packBytes(queue, slots)
-	for free := slots - v.InFlight; free > 0 && len(queue) > 0; free-- {
-		var grant []uint64
-		grant, queue = pack(queue, limit)
-		out.Grants = append(out.Grants, grant)
+	for _, p := range pairs {
+		if len(queue) == 0 {
+			break
+		}
+		g := Grant{Pair: p}
+		g.Chunks, queue = pack(queue, limit)
+		out.Grants = append(out.Grants, g)
 	}
-	if slots > 0 && v.Splitting == 0 && len(v.Unsplit) > 0 && len(queue) < 2*slots {
+	if v.Splitting == 0 && len(v.Unsplit) > 0 && len(queue) < 2*slots {
 		out.Split = v.Unsplit[:1]
 	}
 	return out
@@ -78,7 +86,7 @@ func ordered(pending []Chunk) []Chunk {
 	return out
 }
 
-// packBytes shares small work out evenly, so that packing does not leave slots idle.
+// packBytes shares small work out in smaller and smaller parts, so that packing does not leave slots idle.
 func packBytes(queue []Chunk, slots int) int64 {
 	if slots == 0 {
 		return mostBytes
@@ -87,7 +95,7 @@ func packBytes(queue []Chunk, slots int) int64 {
 	for _, c := range queue {
 		sum += c.Bytes
 	}
-	return min(mostBytes, max(sum/int64(slots), 1<<20))
+	return min(mostBytes, max(sum/int64(waves*slots), 1<<20))
 }
 
 // pack takes the first chunk and as many more of its shelf as one transaction should hold.

@@ -18,20 +18,21 @@ type sim struct {
 }
 
 func (s *sim) view() View {
-	return View{Pending: slices.Clone(s.pending), InFlight: len(s.flight), Splitting: len(s.split), ReadCredits: s.credits, WriteCredits: 9, Unsplit: s.unsplit}
+	return View{Pending: slices.Clone(s.pending), InFlight: slices.Repeat([]Pair{{"a", "a"}}, len(s.flight)), Splitting: len(s.split),
+		Unsplit: s.unsplit, Agents: []Agent{{Name: "a", Read: s.credits, Write: 9}}}
 }
 
 func (s *sim) decide() {
 	c := Decide(s.view())
 	for _, g := range c.Grants {
-		for _, id := range g {
+		for _, id := range g.Chunks {
 			i := slices.IndexFunc(s.pending, func(c Chunk) bool { return c.ID == id })
 			if i < 0 {
 				s.t.Fatalf("%v: chunk %d granted twice", s.sequence, id)
 			}
 			s.pending = slices.Delete(s.pending, i, i+1)
 		}
-		s.flight = append(s.flight, g)
+		s.flight = append(s.flight, g.Chunks)
 	}
 	for _, t := range c.Split {
 		i := slices.Index(s.unsplit, t)
@@ -126,20 +127,19 @@ func TestDecide_EveryOrderOfEvents(t *testing.T) {
 }
 
 func TestDecide_PacksSmallTablesAndKeepsShelvesApart(t *testing.T) {
-	var v View
-	v.ReadCredits, v.WriteCredits = 1, 1
+	v := View{Agents: []Agent{{Name: "a", Read: 1, Write: 1}}}
 	for i := range uint64(100) {
 		v.Pending = append(v.Pending, Chunk{ID: i, Bytes: 10, Ready: i != 5, Shelf: int(i % 2)})
 	}
 	g := Decide(v).Grants
-	if len(g) != 1 || len(g[0]) != 50 || slices.Contains(g[0], 5) || slices.Contains(g[0], 1) {
+	if len(g) != 1 || len(g[0].Chunks) != 50 || slices.Contains(g[0].Chunks, 5) || slices.Contains(g[0].Chunks, 1) {
 		t.Fatal(g)
 	}
 	v.Pending[7].Held = true
-	if g := Decide(v).Grants; g[0][0] != 7 {
+	if g := Decide(v).Grants; g[0].Chunks[0] != 7 {
 		t.Fatal("a chunk that holds the stream must go first", g)
 	}
-	v.Parallel, v.InFlight = 1, 1
+	v.Parallel, v.InFlight = 1, []Pair{{"a", "a"}}
 	if g := Decide(v).Grants; len(g) != 0 {
 		t.Fatal(g)
 	}

@@ -39,8 +39,9 @@ type State struct {
 	TraceID string
 	// PositionFormat is how the source's connector wants its positions printed.
 	PositionFormat string `json:",omitempty"`
-	// SourceID tells the source database apart from any other.
+	// SourceID and TargetID tell the databases apart from any other.
 	SourceID string `json:",omitempty"`
+	TargetID string `json:",omitempty"`
 }
 
 // Running is the attempt under way: its agents and the task of its stream, 0 without one. A new leader that finds them
@@ -75,7 +76,9 @@ type Table struct {
 type Chunk struct {
 	Epoch    uint64
 	Attempts int
-	Agent    string `json:",omitempty"`
+	// Agent reads it, Writer writes it.
+	Agent  string `json:",omitempty"`
+	Writer string `json:",omitempty"`
 	// Granted: an attempt may have begun, Floor is held for it. Written: Result is what the target stored.
 	Granted, Written     bool
 	Chunk, Floor, Result []byte `json:",omitempty"`

@@ -34,7 +34,7 @@ const (
 // skipped when they come again; only values of sequences are always set. A step that fails, and what needs it, is reported.
 func (s *Sink) ApplySchema(ctx context.Context, req *connectorv1.ApplySchemaRequest, report func(*connectorv1.ApplySchemaResponse) error) error {
 	r := &schemaRun{s: s, req: req, report: report, failed: map[uint32]failure{}, done: map[string]bool{},
-		needed: neededByRows(req.Steps), pool: make(chan *pgx.Conn, 64), pace: pace{last: time.Now(), since: map[*pgx.Conn]time.Time{}}}
+		needed: neededByRows(req.Steps), pool: make(chan *pgx.Conn, 64), headway: headway{last: time.Now(), since: map[*pgx.Conn]time.Time{}}}
 	defer r.close(context.WithoutCancel(ctx))
 	if err := r.load(ctx); err != nil {
 		return err
@@ -51,17 +51,17 @@ func (s *Sink) ApplySchema(ctx context.Context, req *connectorv1.ApplySchemaRequ
 
 // schemaRun is one call.
 type schemaRun struct {
-	s      *Sink
-	req    *connectorv1.ApplySchemaRequest
-	pool   chan *pgx.Conn
-	mu     sync.Mutex // guards report, failed and open
-	report func(*connectorv1.ApplySchemaResponse) error
-	failed map[uint32]failure
-	needed map[uint32]bool
-	open   []*pgx.Conn
-	done   map[string]bool
-	user   string
-	pace   pace
+	s       *Sink
+	req     *connectorv1.ApplySchemaRequest
+	pool    chan *pgx.Conn
+	mu      sync.Mutex // guards report, failed and open
+	report  func(*connectorv1.ApplySchemaResponse) error
+	failed  map[uint32]failure
+	needed  map[uint32]bool
+	open    []*pgx.Conn
+	done    map[string]bool
+	user    string
+	headway headway
 	// beside: changes are being applied to the tables meanwhile.
 	beside   bool
 	lockWait time.Duration

@@ -46,21 +46,21 @@ func (r *schemaRun) waitingFor() string {
 	return fmt.Sprintf("SET LOCAL lock_timeout = '%dms';\n", r.lockWait.Milliseconds())
 }
 
-// pace knows whether a call gets anywhere.
-type pace struct {
+// headway knows whether a call gets anywhere.
+type headway struct {
 	mu sync.Mutex
 	// last is when something was done; since when each session's transaction has been under way.
 	last  time.Time
 	since map[*pgx.Conn]time.Time
 }
 
-func (p *pace) begin(conn *pgx.Conn) {
+func (p *headway) begin(conn *pgx.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.since[conn] = time.Now()
 }
 
-func (p *pace) end(conn *pgx.Conn, done bool) {
+func (p *headway) end(conn *pgx.Conn, done bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.since, conn)
@@ -70,7 +70,7 @@ func (p *pace) end(conn *pgx.Conn, done bool) {
 }
 
 // stuck: nothing was done for too long, and no session of ours is building something that could be what is waited for.
-func (p *pace) stuck() bool {
+func (p *headway) stuck() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, since := range p.since {
@@ -85,7 +85,7 @@ func (p *pace) stuck() bool {
 func (r *schemaRun) patiently(ctx context.Context, try func() error) error {
 	for pause := clashFirst; ; pause = min(2*pause, clashMost) {
 		err := try()
-		if !clashed(err) || r.pace.stuck() {
+		if !clashed(err) || r.headway.stuck() {
 			return err
 		}
 		select {

@@ -35,9 +35,9 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 	if err := fault.Point("schema.before-commit"); err != nil {
 		return err
 	}
-	r.pace.begin(conn)
+	r.headway.begin(conn)
 	_, err := conn.PgConn().Exec(ctx, b.String()).ReadAll()
-	r.pace.end(conn, err == nil)
+	r.headway.end(conn, err == nil)
 	err = errors.Join(err, fault.Point("schema.after-commit"))
 	if err != nil && !conn.IsClosed() {
 		if _, back := conn.PgConn().Exec(context.WithoutCancel(ctx), "ROLLBACK").ReadAll(); back != nil {
