@@ -141,7 +141,7 @@ func TestHelpers_MayLeave(t *testing.T) {
 			ending := c.join("ending", nil, failing(diag.CallCancelled.New("agent ending", nil, "it is ending")))
 			ending.await(t, 1)
 			lost.leave()
-			c.logged("chunks of agents lost and lost go to others", "chunks of agents ending and ending go to others")
+			c.logged("chunks of agent lost go to others", "chunks of agent ending go to others")
 			last := c.join("last", nil, nil)
 			phase := controlv1.Phase_PHASE_DONE
 			if mode == controlv1.Mode_MODE_FULL_LOAD_AND_CDC {

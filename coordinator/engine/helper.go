@@ -47,15 +47,15 @@ type rest struct {
 func (p *Pipeline) invite() {
 	for _, a := range p.fleet.Agents() {
 		if p.reads(a) && a.Hello.Agent != p.run.reader {
-			p.inviteTo(seat{a.Hello.Agent, connectorv1.Role_ROLE_SOURCE}, a.Hello, p.onSource(&fleetv1.Task{}))
+			p.inviteTo(seat{a.Hello.Agent, connectorv1.Role_ROLE_SOURCE}, a.Hello)
 		}
 		if p.writes(a) && a.Hello.Agent != p.run.writer {
-			p.inviteTo(seat{a.Hello.Agent, connectorv1.Role_ROLE_SINK}, a.Hello, p.onSink(&fleetv1.Task{}))
+			p.inviteTo(seat{a.Hello.Agent, connectorv1.Role_ROLE_SINK}, a.Hello)
 		}
 	}
 }
 
-func (p *Pipeline) inviteTo(s seat, hello *fleetv1.Hello, t *fleetv1.Task) {
+func (p *Pipeline) inviteTo(s seat, hello *fleetv1.Hello) {
 	h := p.run.helpers[s]
 	if h == nil || h.hello != hello {
 		h = &helper{hello: hello}
@@ -64,7 +64,12 @@ func (p *Pipeline) inviteTo(s seat, hello *fleetv1.Hello, t *fleetv1.Task) {
 	if h.asking || h.fits || time.Now().Before(h.again) {
 		return
 	}
-	t.Epoch, t.Work = p.state.Epoch, &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}
+	t := &fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}}
+	if s.role == connectorv1.Role_ROLE_SOURCE {
+		p.onSource(t)
+	} else {
+		p.onSink(t)
+	}
 	id, err := p.assign(s.agent, t, func(m fleet.Message) {
 		if m.Result != nil {
 			delete(p.run.tasks, m.Task)
@@ -103,8 +108,8 @@ func (p *Pipeline) seated(s seat, hello *fleetv1.Hello) bool {
 	return h != nil && h.fits && h.hello == hello
 }
 
-// loaders are the agents that may run loads now, with their credits. Without the attempt's reader there are
-// none: floors are had at its gate.
+// loaders are the agents that may run loads now, with their credits. Without the attempt's reader there are none: floors
+// are had at its gate.
 func (p *Pipeline) loaders() []schedule.Agent {
 	if !p.present(map[string]bool{p.run.reader: true}) {
 		return nil
@@ -136,7 +141,11 @@ func (p *Pipeline) helped(l *load, f *fleetv1.Failure) bool {
 // passOn leaves the chunks of such a load to others, and lets the two agents rest. The chunks keep their first floor
 // (Invariant 3): who is only thought to be gone may have committed, and is refused from the next epoch on (Invariant 11).
 func (p *Pipeline) passOn(l *load, f *fleetv1.Failure) {
-	p.note("warn", fmt.Sprintf("chunks of agents %s and %s go to others (%d): %s", l.Reader, l.Writer, len(l.chunks), wire.Error(f)))
+	who := "agent " + l.Reader
+	if l.Writer != l.Reader {
+		who = "agents " + l.Reader + " and " + l.Writer
+	}
+	p.note("warn", fmt.Sprintf("chunks of %s go to others (%d): %s", who, len(l.chunks), wire.Error(f)))
 	r := p.run.rests[l.Pair]
 	if now := time.Now(); now.After(r.until) { // its other loads fail with it
 		r.times++

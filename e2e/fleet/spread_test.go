@@ -35,19 +35,22 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// join starts an agent whose loads take at least as long, and waits until the coordinator has it.
-func (s *site) join(t *testing.T, name, loads string, args ...string) {
+// join starts an agent with faults in its loads, and waits until the coordinator has it.
+func (s *site) join(t *testing.T, name, faults string, args ...string) {
 	t.Helper()
 	s.agents[name] = harness.Start(t, harness.Command{Args: append([]string{"agent", "run", "-v", "--coordinator", s.all(), "--name", name}, args...),
-		Env: []string{"DROVER_FAULT=load.before-read=sleep:" + loads}})
+		Env: []string{"DROVER_FAULT=" + faults}})
 	s.agents[name].WaitForOutput(t, "linked to the coordinator", 20*time.Second)
 }
 
-func (s *site) joinReader(t *testing.T, name, loads string) { s.join(t, name, loads, "--no-sink") }
+func (s *site) joinReader(t *testing.T, name, faults string) { s.join(t, name, faults, "--no-sink") }
 
 func (s *site) joinWriter(t *testing.T, name string) {
-	s.join(t, name, "0s", "--no-source", "--transfer", harness.FreeAddress(t, "127.0.0.1"))
+	s.join(t, name, "", "--no-source", "--transfer", harness.FreeAddress(t, "127.0.0.1"))
 }
+
+// slow loads are in flight long enough to be seen, and killed.
+const slow = "load.before-read=sleep:500ms"
 
 // apply cuts the tables into many chunks.
 func (s *site) apply(t *testing.T, name string) {
@@ -80,25 +83,26 @@ func (s *site) ends(t *testing.T, name string, w *harness.Writer) (logs string) 
 	return harness.MustRun(t, "logs", name, "--coordinator", s.all()).Stdout
 }
 
-// Two agents read, two write, and one that comes late does both; three of them are helpers. Two are killed in mid-load:
-// nothing but the chunks they had is read again, under the floor those had first, and attempt and stream go on
-// (Invariant 21).
+// Three agents read, two write, and one that comes late does both; four of them are helpers. Two are killed in mid-load,
+// and one kills itself between the target's commit and its report: nothing but the chunks they had is read again, under
+// the floor those had first, and attempt and stream go on (Invariant 21).
 func TestFleet_LoadsAreSpreadAndHelpersMayDie(t *testing.T) {
 	s := newSite(t)
 	s.start(t, 0)
 	for _, n := range []string{"1", "2"} {
-		s.joinReader(t, "src"+n, "400ms")
+		s.joinReader(t, "src"+n, slow)
 		s.joinWriter(t, "dst"+n)
 	}
+	s.joinReader(t, "src3", slow+",load.after-write=kill@2")
 	w := harness.StartWriter(t, s.source, "public.a", harness.WriterOptions{})
 	s.apply(t, "crew")
 	s.awaitLoad(t, "yet", func(entry) bool { return true })
 	reader := walsender(t, s.source, "drover_crew")
-	s.join(t, "both", "400ms", "--transfer", harness.FreeAddress(t, "127.0.0.1"))
+	s.join(t, "both", slow, "--transfer", harness.FreeAddress(t, "127.0.0.1"))
 	s.awaitLoad(t, "of who came late", func(e entry) bool { return e.pair() == "both both" })
-	s.awaitLoad(t, "of the helpers", func(e entry) bool { return e.pair() == "src2 dst2" })
+	s.awaitLoad(t, "written by a helper", func(e entry) bool { return e.Writer == "dst2" && e.Agent != "src3" })
 	s.agents["dst2"].Kill()
-	s.awaitLoad(t, "of who is left", func(e entry) bool { return e.Agent == "src2" && e.Writer != "dst2" })
+	s.awaitLoad(t, "read by a helper", func(e entry) bool { return e.Agent == "src2" && e.Writer != "dst2" })
 	s.agents["src2"].Kill()
 	logs := s.ends(t, "crew", w)
 	if now := walsender(t, s.source, "drover_crew"); now != reader {
@@ -107,7 +111,9 @@ func TestFleet_LoadsAreSpreadAndHelpersMayDie(t *testing.T) {
 	if strings.Contains(logs, "trying again") {
 		t.Errorf("another attempt was begun: %s", logs)
 	}
-	requireSpread(t, s.ledger.grants(t), "src2", "dst2")
+	grants, dead := s.ledger.grants(t), []string{"src2", "src3", "dst2"}
+	requireSpread(t, grants, dead...)
+	s.requireKept(t, grants, dead...)
 	harness.MustRun(t, "delete", "crew", "--yes", "--confirm", "crew", "--coordinator", s.all())
 }
 
@@ -115,10 +121,11 @@ func TestFleet_LoadsAreSpreadAndHelpersMayDie(t *testing.T) {
 // that died are granted again.
 func requireSpread(t *testing.T, ledger map[string][]entry, dead ...string) {
 	t.Helper()
-	pairs, helped, again := map[string]int{}, map[string]int{}, 0
+	agents, helped, again := map[string]int{}, map[string]int{}, 0
 	for chunk, grants := range ledger {
 		for i, g := range grants {
-			pairs[g.pair()]++
+			agents[g.Agent+" reads"]++
+			agents[g.Writer+" writes"]++
 			if g.pair() != "src1 dst1" {
 				helped[g.table()]++
 			}
@@ -135,8 +142,32 @@ func requireSpread(t *testing.T, ledger map[string][]entry, dead ...string) {
 			}
 		}
 	}
-	if pairs["src1 dst1"] == 0 || pairs["both both"] == 0 || pairs["src2 dst2"] == 0 || len(helped) != 2 || again == 0 {
-		t.Errorf("loads by who read and who wrote: %v; of helpers by table: %v; granted again: %d", pairs, helped, again)
+	if len(agents) != 7 || len(helped) != 2 || again == 0 { // three read, two write, one does both
+		t.Errorf("chunks by agent: %v; of helpers, by table: %v; granted again: %d", agents, helped, again)
+	}
+}
+
+// requireKept: what an agent had committed when it died was granted again, and is there as that agent wrote it.
+func (s *site) requireKept(t *testing.T, ledger map[string][]entry, dead ...string) {
+	t.Helper()
+	kept := 0
+	rows := dev.MustQuery(t, s.target, "SELECT lpad(to_hex(chunk), 16, '0') || ' ' || epoch FROM drover.chunk")
+	for row := range strings.SplitSeq(strings.TrimSpace(rows), "\n") {
+		chunk, epoch, _ := strings.Cut(strings.TrimSpace(row), " ")
+		grants := ledger[ledgerRoot+"crew/"+chunk]
+		i := slices.IndexFunc(grants, func(g entry) bool { return fmt.Sprint(g.Epoch) == epoch })
+		switch {
+		case i < 0:
+			t.Errorf("chunk %s is there as of epoch %s, which nobody was granted: %+v", chunk, epoch, grants)
+		case i < len(grants)-1:
+			kept++
+			if !slices.ContainsFunc(dead, grants[i].on) {
+				t.Errorf("chunk %s is there as of epoch %s, and yet was granted again: %+v", chunk, epoch, grants)
+			}
+		}
+	}
+	if kept == 0 {
+		t.Error("no chunk was committed by an agent that did not live to tell")
 	}
 }
 
@@ -145,13 +176,13 @@ func TestFleet_AnotherLeaderAdoptsTheLoadsOfHelpers(t *testing.T) {
 	s := newSite(t)
 	s.start(t, 0)
 	s.start(t, 1)
-	s.joinReader(t, "src1", "300ms")
+	s.joinReader(t, "src1", slow)
 	s.joinWriter(t, "dst1")
 	w := harness.StartWriter(t, s.source, "public.a", harness.WriterOptions{})
 	s.apply(t, "heirs")
 	s.joinWriter(t, "dst2")
 	s.awaitLoad(t, "written by the helper", func(e entry) bool { return e.Writer == "dst2" })
-	s.joinReader(t, "src2", "8s") // longer than anybody needs to take over
+	s.joinReader(t, "src2", "load.before-read=sleep:8s") // longer than anybody needs to take over
 	s.awaitLoad(t, "by the helpers alone", func(e entry) bool { return e.pair() == "src2 dst2" })
 	s.coordinators[0].Kill()
 	logs := s.ends(t, "heirs", w)
