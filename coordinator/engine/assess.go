@@ -47,10 +47,12 @@ func (p *Pipeline) assess(ctx context.Context) error {
 
 // apart refuses a database as its own target, whatever it is called there: what empties the target would empty the source.
 func apart(source, target *connectorv1.OpenResponse) error {
-	if source.GetIdentity() == "" || source.GetIdentity() != target.GetIdentity() {
+	foreign := source.GetIdentity() == "" || source.GetIdentity() != target.GetIdentity()
+	copied := source.GetInstance() != "" && target.GetInstance() != "" && source.GetInstance() != target.GetInstance()
+	if foreign || copied {
 		return nil
 	}
-	return diag.SameDatabase.New("target › "+target.GetDisplay(), nil, "it is the database of the source, %s, or a physical copy of it", source.GetDisplay())
+	return diag.SameDatabase.New("target › "+target.GetDisplay(), nil, "it is the database of the source, %s", source.GetDisplay())
 }
 
 // open starts both connectors at once: that takes longer than anything else before the first row. If both fail, the

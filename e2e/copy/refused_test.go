@@ -152,7 +152,7 @@ func TestRefused_TheSourceAsItsOwnTarget(t *testing.T) {
 	source, _ := pair(t)
 	same := strings.Replace(source, "127.0.0.1", "localhost", 1)
 	for _, flags := range [][]string{{"--truncate"}, {"--follow", "--truncate"}, nil} {
-		refused(t, 2, append([]string{"copy", source, same, "--data", t.TempDir()}, flags...), "E1006", "or a physical copy of it")
+		refused(t, 2, append([]string{"copy", source, same, "--data", t.TempDir()}, flags...), "E1006", "it is the database of the source, 127.0.0.1:")
 	}
 	if r := harness.Run(t, "doctor", source, same); r.Code != 4 || !strings.Contains(r.Stdout, "E1006") || strings.Contains(r.Stdout, "TRUNCATE") {
 		t.Error(r)

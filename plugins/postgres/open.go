@@ -69,22 +69,24 @@ func (b *base) open(ctx context.Context, req *connectorv1.OpenRequest, role conn
 	return resp, nil
 }
 
-// look asks the server who it is. The system identifier survives restarts and failovers, not a new initdb.
+// look asks the server who it is. The system identifier survives restarts and failovers, not a new initdb; physical
+// copies share it, and are told apart by when they were started.
 func look(ctx context.Context, cfg Config) (*connectorv1.OpenResponse, error) {
 	conn, err := connect(ctx, cfg, "open", connectorv1.Role_ROLE_UNSPECIFIED)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var version, identity string
+	var version, identity, instance string
 	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'),
 		(SELECT system_identifier::text FROM pg_control_system()) || '/' ||
-		(SELECT oid::text FROM pg_database WHERE datname = current_database())`).Scan(&version, &identity)
+		(SELECT oid::text FROM pg_database WHERE datname = current_database()),
+		CASE WHEN pg_is_in_recovery() THEN '' ELSE extract(epoch FROM pg_postmaster_start_time())::text END`).Scan(&version, &identity, &instance)
 	cc := conn.Config()
 	if err != nil {
 		return nil, mapError(err, place(&cc.Config))
 	}
-	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity}, nil
+	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity, Instance: instance}, nil
 }
 
 func (b *base) close() error {

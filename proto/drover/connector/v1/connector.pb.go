@@ -366,8 +366,11 @@ type OpenResponse struct {
 	RowsSocket    string                 `protobuf:"bytes,1,opt,name=rows_socket,json=rowsSocket,proto3" json:"rows_socket,omitempty"`
 	ServerVersion string                 `protobuf:"bytes,2,opt,name=server_version,json=serverVersion,proto3" json:"server_version,omitempty"`
 	// Names the database without secrets: host:port/db, and what identifies it for good (system identifier).
-	Display       string `protobuf:"bytes,3,opt,name=display,proto3" json:"display,omitempty"`
-	Identity      string `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
+	Display  string `protobuf:"bytes,3,opt,name=display,proto3" json:"display,omitempty"`
+	Identity string `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
+	// Tells the running server apart from physical copies of it, which have the same identity. Empty: it may be any of
+	// them, as a standby is its primary's data.
+	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,6 +429,13 @@ func (x *OpenResponse) GetDisplay() string {
 func (x *OpenResponse) GetIdentity() string {
 	if x != nil {
 		return x.Identity
+	}
+	return ""
+}
+
+func (x *OpenResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
 	}
 	return ""
 }
@@ -2846,13 +2856,14 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\rmemory_budget\x18\x06 \x01(\x03R\fmemoryBudget\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa8\x01\n" +
 	"\fOpenResponse\x12\x1f\n" +
 	"\vrows_socket\x18\x01 \x01(\tR\n" +
 	"rowsSocket\x12%\n" +
 	"\x0eserver_version\x18\x02 \x01(\tR\rserverVersion\x12\x18\n" +
 	"\adisplay\x18\x03 \x01(\tR\adisplay\x12\x1a\n" +
-	"\bidentity\x18\x04 \x01(\tR\bidentity\"\x8d\x01\n" +
+	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x1a\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\"\x8d\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\bR\awarning\x12\x16\n" +
