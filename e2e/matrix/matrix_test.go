@@ -148,7 +148,7 @@ func cutOver(t *testing.T, name, data, target string) {
 			done = append(done, l.Kind+" "+l.Object)
 		}
 	}
-	if slices.Sort(done); !slices.Equal(done, []string{"event trigger nosy", "trigger mode public.orders.louder"}) {
+	if slices.Sort(done); !slices.Equal(done, []string{"event trigger nosy", "owner postgres", "trigger mode public.orders.louder"}) {
 		t.Errorf("left for the cutover: %v", done)
 	}
 }
