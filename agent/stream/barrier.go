@@ -76,6 +76,15 @@ func (s *Stream) stops(it *item) bool {
 	return included < len(it.begin.TxnIds)
 }
 
+// aheadOfBarrier is called when a key was read again. It was read as it is now: with a barrier ahead the target may get a
+// row that is newer than the snapshot, and is equal to it again only once the stream has come so far. Those of before
+// the hold are in the snapshot. mu is held.
+func (s *Stream) aheadOfBarrier() {
+	if s.held() {
+		s.barrier.missed = "a row was read again during the hold: it may be newer than the snapshot"
+	}
+}
+
 // includedIn counts the transactions of a round that a snapshot includes.
 func includedIn(c *rowv1.Coverage, b *rowv1.RoundBegin) int {
 	n, width := 0, len(b.Positions)/len(b.TxnIds)

@@ -99,6 +99,21 @@ func TestStream_BarrierIsMissedWhenNoCommitIsTheSnapshot(t *testing.T) {
 		r.received(22)
 		missed(r, <-r.barrier(sees(25, 125, 120)))
 	})
+	t.Run("a row is read again", func(t *testing.T) { // it is as new as the moment of the reading, not as the snapshot
+		r := prepare(t, 0)
+		r.sink.ask = true
+		r.run()
+		r.gate(holdReq)
+		r.round(20, 120, "a")
+		r.received(20)
+		reply := r.barrier(sees(20, 125))
+		r.toEnd()
+		if h := r.next(); h.GetReread() == nil {
+			t.Fatalf("%v instead of the row", h)
+		}
+		r.sink.permits <- struct{}{}
+		missed(r, <-reply)
+	})
 	t.Run("inexact", func(t *testing.T) {
 		r := start(t, 0)
 		r.gate(holdReq)

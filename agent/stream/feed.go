@@ -225,6 +225,9 @@ func (s *Stream) answer(ctx context.Context, r *connectorv1.RereadNeeded) (*sdk.
 		out = f
 		return nil
 	})
+	s.mu.Lock()
+	s.aheadOfBarrier()
+	s.mu.Unlock()
 	if err == nil && (out == nil || out.Header.GetReread() == nil) {
 		err = diag.Internal.New("stream", nil, "the source did not answer a request for single keys of table %d", r.Table)
 	}
