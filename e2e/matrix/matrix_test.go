@@ -93,7 +93,10 @@ func write(t *testing.T, url string) (stop func()) {
 	return func() {
 		t.Helper()
 		for table, w := range writers {
-			if st := w.Stop(); st.Refused > st.Commits || st.Commits == 0 {
+			// On a slow machine a writer comes to few transactions, and which of them the foreign keys refuse is chance.
+			const enough = 100
+			st := w.Stop()
+			if st.Commits == 0 || st.Refused > st.Commits && st.Refused+st.Commits > enough {
 				t.Errorf("%s: %s", table, st)
 			}
 		}
