@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/droverdb/drover/plugins/sdk"
@@ -29,11 +30,8 @@ func (h *Host) Prewarm(name string, n int) {
 		h.spares = append(h.spares, s)
 		h.wg.Go(func() {
 			defer close(s.ready)
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			defer context.AfterFunc(h.life, cancel)()
 			var err error
-			if s.process, err = h.start(ctx, name); err != nil {
+			if s.process, err = h.start(h.life, name); err != nil {
 				h.cfg.Log.Debug("prewarming a connector", "connector", name, "err", err)
 			}
 		})
@@ -63,13 +61,13 @@ func (h *Host) takeSpare(ctx context.Context, name string) (*sdk.Process, error)
 func (h *Host) pickSpare(which func(*spare) bool) *spare {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i, s := range h.spares {
-		if which(s) {
-			h.spares = append(h.spares[:i], h.spares[i+1:]...)
-			return s
-		}
+	i := slices.IndexFunc(h.spares, which)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	s := h.spares[i]
+	h.spares = slices.Delete(h.spares, i, i+1)
+	return s
 }
 
 func (h *Host) giveBack(s *spare) {
