@@ -100,7 +100,7 @@ func (p *Pipeline) onlyHeldLeft() bool {
 
 // view is what the scheduler sees. Small tables become one chunk without asking anybody.
 func (p *Pipeline) view() schedule.View {
-	v := schedule.View{Parallel: int(p.spec.Parallel), Agents: p.loaders(), Apart: p.apart()}
+	v := schedule.View{Parallel: int(p.spec.Parallel), Agents: p.loaders(), Apart: p.apart(), Speed: p.run.speed}
 	for l := range p.run.loads {
 		v.InFlight = append(v.InFlight, l.Pair)
 	}

@@ -22,6 +22,7 @@ func (p *Pipeline) loaded(l *load, m fleet.Message) {
 	}
 	p.waiting = ""
 	delete(p.run.rests, l.Pair)
+	p.timed(l)
 	gate := &fleetv1.Written{}
 	var finished []*chunk
 	for _, r := range m.Result.GetLoad().GetResults() {
@@ -46,6 +47,19 @@ func (p *Pipeline) loaded(l *load, m fleet.Message) {
 		return
 	}
 	p.finished(finished, gate)
+}
+
+// timed keeps how fast a pair's latest load was: the next one is cut so that it does not take too long. Bytes are those
+// of the plan, because that is what loads are cut by. A small load that was soon over tells of round trips only.
+func (p *Pipeline) timed(l *load) {
+	var planned int64
+	for _, id := range l.chunks {
+		planned += p.chunk(id).row.EstimatedBytes
+	}
+	c := p.chunk(l.chunks[0])
+	if took := c.ended.Sub(c.began); !c.began.IsZero() && took > 0 && (planned >= 1<<20 || took > 2*time.Second) {
+		p.run.speed[l.Pair] = int64(float64(planned) / took.Seconds())
+	}
 }
 
 // finished stores chunks together with the tables they complete, and tells the gate once what is stored: many small

@@ -14,7 +14,7 @@ import (
 func (p *Pipeline) split(t *table) error {
 	var chunks []*rowv1.Chunk
 	var seen pages
-	task := p.onSource(&fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Split{Split: &connectorv1.SplitRequest{Table: t.row, TargetBytes: p.chunkBytes()}}})
+	task := p.onSource(&fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Split{Split: &connectorv1.SplitRequest{Table: t.row, TargetBytes: plan.ChunkBytes(t.row, p.chunkBytes())}}})
 	return p.splitStep(p.run.reader, task, func(m fleet.Message) {
 		if seen.fresh(m.Event) {
 			chunks = append(chunks, m.Event.GetChunks().GetChunks()...)

@@ -8,8 +8,20 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
-// DefaultChunkBytes is how much a chunk holds unless the spec says otherwise.
-const DefaultChunkBytes = 64 << 20
+const (
+	// DefaultChunkBytes is how much a chunk holds unless the spec says otherwise. It is small, so that a load over a slow
+	// line is over in time; over a fast one a load takes several (schedule.View.Speed).
+	DefaultChunkBytes = 16 << 20
+	// fineChunks is how many chunks of that size a table has at most. Those of a larger table are larger, up to
+	// mostGrowth times: what the coordinator holds must not grow with each row.
+	fineChunks = 4096
+	mostGrowth = 4
+)
+
+// ChunkBytes is how much each chunk of a table should hold.
+func ChunkBytes(t *rowv1.Table, chunkBytes int64) int64 {
+	return max(chunkBytes, min(mostGrowth*chunkBytes, t.EstimatedBytes/fineChunks))
+}
 
 // ChunkID numbers a chunk in its table.
 func ChunkID(table, n uint32) uint64 { return uint64(table)<<32 | uint64(n) }
@@ -17,9 +29,9 @@ func ChunkID(table, n uint32) uint64 { return uint64(table)<<32 | uint64(n) }
 // TableOf is the table of a chunk.
 func TableOf(chunk uint64) uint32 { return uint32(chunk >> 32) }
 
-// Whole is the only chunk of a table that need not be split; nil when it has to be.
+// Whole is the only chunk of a table that need not be split; nil when it has to be. Two halves are not worth asking for.
 func Whole(t *rowv1.Table, chunkBytes int64) *rowv1.Chunk {
-	if t.EstimatedBytes > chunkBytes {
+	if t.EstimatedBytes > 2*chunkBytes {
 		return nil
 	}
 	return &rowv1.Chunk{Id: ChunkID(t.Index, 0), Table: t.Index, Keys: &rowv1.KeyRange{},

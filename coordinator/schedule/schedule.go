@@ -2,8 +2,14 @@
 package schedule
 
 const (
+	// mostChunks and mostBytes are what one load holds at most.
 	mostChunks = 64
-	mostBytes  = 32 << 20
+	mostBytes  = 128 << 20
+	// firstBytes is what the first load of a pair holds, which shows how fast it is.
+	firstBytes = 16 << 20
+	// loadSeconds is about how long a load should take: meanwhile it holds the stream and a snapshot, and what a killed
+	// one had done is done again.
+	loadSeconds = 10
 	// waves is in how many loads of each slot small work is done, at least: the last to end must not end long after the
 	// others, and who comes later finds something left.
 	waves = 4
@@ -34,6 +40,8 @@ type View struct {
 	// Agents are those that may run loads now. Apart are pairs of them that must not work together.
 	Agents []Agent
 	Apart  map[Pair]bool
+	// Speed is how many bytes a second the latest load of a pair moved; none: not known yet.
+	Speed map[Pair]int64
 	// Splitting counts the tables that are being split.
 	Splitting int
 	// Unsplit are tables whose chunks are not known yet, biggest first.
@@ -58,13 +66,13 @@ func Decide(v View) Commands {
 	pairs := v.pairs()
 	slots := len(v.InFlight) + len(pairs)
 	queue := ordered(v.Pending)
-	limit := packBytes(queue, slots)
+	fair := fairBytes(queue, slots)
 	for _, p := range pairs {
 		if len(queue) == 0 {
 			break
 		}
 		g := Grant{Pair: p}
-		g.Chunks, queue = pack(queue, limit)
+		g.Chunks, queue = pack(queue, min(fair, v.inTime(p)))
 		out.Grants = append(out.Grants, g)
 	}
 	if v.Splitting == 0 && len(v.Unsplit) > 0 && len(queue) < 2*slots {
@@ -86,8 +94,8 @@ func ordered(pending []Chunk) []Chunk {
 	return out
 }
 
-// packBytes shares small work out in smaller and smaller parts, so that packing does not leave slots idle.
-func packBytes(queue []Chunk, slots int) int64 {
+// fairBytes shares work out in smaller and smaller parts, so that packing does not leave slots idle.
+func fairBytes(queue []Chunk, slots int) int64 {
 	if slots == 0 {
 		return mostBytes
 	}
@@ -95,7 +103,16 @@ func packBytes(queue []Chunk, slots int) int64 {
 	for _, c := range queue {
 		sum += c.Bytes
 	}
-	return min(mostBytes, max(sum/int64(waves*slots), 1<<20))
+	return max(sum/int64(waves*slots), 1<<20)
+}
+
+// inTime is what the pair moves in the time that a load should take.
+func (v View) inTime(p Pair) int64 {
+	speed, known := v.Speed[p]
+	if !known {
+		return firstBytes
+	}
+	return min(mostBytes, speed*loadSeconds)
 }
 
 // pack takes the first chunk and as many more of its shelf as one transaction should hold.

@@ -144,3 +144,37 @@ func TestDecide_PacksSmallTablesAndKeepsShelvesApart(t *testing.T) {
 		t.Fatal(g)
 	}
 }
+
+// bytesOf is what the first grant of one agent holds while n chunks of 16 MiB wait.
+func bytesOf(n int, speed map[Pair]int64) (sum int64) {
+	v := View{Agents: []Agent{{Name: "a", Read: 1, Write: 1}}, Speed: speed}
+	for i := range uint64(n) {
+		v.Pending = append(v.Pending, Chunk{ID: i, Bytes: 16 << 20, Ready: true})
+	}
+	for _, id := range Decide(v).Grants[0].Chunks {
+		sum += v.Pending[id].Bytes
+	}
+	return sum
+}
+
+func TestDecide_CutsLoadsByTheirTime(t *testing.T) {
+	here, there := Pair{"a", "a"}, Pair{"a", "b"}
+	for _, c := range []struct {
+		why   string
+		speed map[Pair]int64
+		wait  int
+		want  int64
+	}{
+		{"nobody knows how fast it is", nil, 1000, 16 << 20},
+		{"only another pair has shown", map[Pair]int64{there: 1 << 30}, 1000, 16 << 20},
+		{"fast: as much as a transaction should hold", map[Pair]int64{here: 1 << 30}, 1000, 128 << 20},
+		{"ten seconds' worth", map[Pair]int64{here: 5 << 20}, 1000, 48 << 20},
+		{"slow: one chunk", map[Pair]int64{here: 100 << 10}, 1000, 16 << 20},
+		{"nothing moves", map[Pair]int64{here: 0}, 1000, 16 << 20},
+		{"towards the end smaller, so that all end together", map[Pair]int64{here: 1 << 30}, 16, 64 << 20},
+	} {
+		if got := bytesOf(c.wait, c.speed); got != c.want {
+			t.Errorf("%s: %d MiB, want %d", c.why, got>>20, c.want>>20)
+		}
+	}
+}

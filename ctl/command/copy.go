@@ -103,7 +103,7 @@ func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[strin
 		return nil, nil, err
 	}
 	s := &controlv1.Spec{Version: 1, Name: name, Mode: mode, Source: source, Target: target, Include: f.tables, Exclude: f.exclude,
-		WhenNotEmpty: "fail", ChunkBytes: 64 << 20, Parallel: f.parallel, Verify: f.verify, Apply: "transactional", Lane: f.lane,
+		WhenNotEmpty: "fail", ChunkBytes: spec.DefaultChunkBytes, Parallel: f.parallel, Verify: f.verify, Apply: "transactional", Lane: f.lane,
 		Schema: !f.noSchema, HeartbeatSeconds: 10}
 	if f.truncate {
 		s.WhenNotEmpty = "truncate"

@@ -19,7 +19,7 @@ schema:
   create: true
 load:
   when_not_empty: fail
-  chunk: {target: 64MiB}
+  chunk: {target: 16MiB}
   parallel: auto
   lane: native
 cdc:

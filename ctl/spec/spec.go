@@ -61,9 +61,12 @@ type Load struct {
 	Lane         string `yaml:"lane" explain:"native (default): rows keep the database's own encoding where both ends share it. arrow: always decoded."`
 }
 
+// DefaultChunkBytes is the size of a chunk unless the file says otherwise.
+const DefaultChunkBytes = 16 << 20
+
 // Chunk tunes chunk sizes.
 type Chunk struct {
-	Target string `yaml:"target" explain:"Size of a chunk, e.g. 64MiB (default)."`
+	Target string `yaml:"target" explain:"Size of a chunk, e.g. 16MiB (default). One load takes as many as move in about 10 s, up to 128MiB."`
 }
 
 // CDC tunes change data capture.
@@ -145,7 +148,7 @@ func (f *File) spec() (*controlv1.Spec, []string) {
 	s.Apply = choice(&p, "cdc.apply", f.CDC.Apply, "transactional")
 	s.Verify = choice(&p, "verify.after_load", f.Verify.AfterLoad, "checksum", "none")
 	var err error
-	if s.ChunkBytes, err = size(f.Load.Chunk.Target, 64<<20); err != nil {
+	if s.ChunkBytes, err = size(f.Load.Chunk.Target, DefaultChunkBytes); err != nil {
 		bad("load.chunk.target: %v", err)
 	}
 	if f.Load.Parallel != "" && f.Load.Parallel != "auto" {
@@ -200,7 +203,7 @@ func size(s string, def int64) (int64, error) {
 	}
 	m := sizeRule.FindStringSubmatch(s)
 	if m == nil {
-		return 0, fmt.Errorf("%q is not a size such as 64MiB", s)
+		return 0, fmt.Errorf("%q is not a size such as 16MiB", s)
 	}
 	n, err := strconv.ParseInt(m[1], 10, 40)
 	if err != nil || n == 0 {

@@ -22,7 +22,7 @@ func TestParse_MinimalHasTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Mode != controlv1.Mode_MODE_FULL_LOAD_AND_CDC || s.ChunkBytes != 64<<20 || s.Verify != "checksum" || !s.Schema ||
+	if s.Mode != controlv1.Mode_MODE_FULL_LOAD_AND_CDC || s.ChunkBytes != DefaultChunkBytes || s.Verify != "checksum" || !s.Schema ||
 		s.Source.Connector != "postgres" || s.Source.Role != connectorv1.Role_ROLE_SOURCE || s.WhenNotEmpty != "fail" {
 		t.Fatalf("defaults: %+v", s)
 	}

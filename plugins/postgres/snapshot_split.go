@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	defaultChunkBytes = 96 << 20
+	defaultChunkBytes = 16 << 20
 	// splitPage is how many chunks one response holds.
 	splitPage = 1000
 	// maxChunks bounds the plan of one table; chunks of a larger table grow instead.
 	maxChunks = 100_000
-	// sampleBlocks per chunk find a boundary to about a fifth of a chunk; of a very large table fewer are read.
-	sampleBlocks    = 30
-	minSampleBlocks = 4
+	// sampleBlocks per chunk find a boundary to about a third of a chunk; of a very large table fewer are read.
+	sampleBlocks    = 8
+	minSampleBlocks = 1
 	allSampleBlocks = 30_000
 	// thinSample: with fewer sampled rows per chunk the boundaries would be chance.
 	thinSample = 5
