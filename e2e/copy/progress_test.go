@@ -14,8 +14,8 @@ import (
 func TestCopy_ShowsHowFarASingleChunkIs(t *testing.T) {
 	source, target := dev.Database(t), dev.Database(t)
 	const table = "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;"
-	dev.MustExec(t, source, table+"INSERT INTO t SELECT i, repeat('v', 1000) FROM generate_series(1, 40000) i; ANALYZE t")
-	dev.MustExec(t, target, table+`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id % 500 = 0 THEN PERFORM pg_sleep(0.1); END IF; RETURN NEW; END $$;
+	dev.MustExec(t, source, table+"INSERT INTO t SELECT i, repeat('v', 1000) FROM generate_series(1, 24000) i; ANALYZE t")
+	dev.MustExec(t, target, table+`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id % 300 = 0 THEN PERFORM pg_sleep(0.1); END IF; RETURN NEW; END $$;
 		CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION slow(); ALTER TABLE t ENABLE ALWAYS TRIGGER slow`)
 	r := harness.MustRun(t, "copy", source, target, "--no-schema", "--progress", "json", "--every", "300ms", "--data", t.TempDir())
 	var between int
