@@ -1,0 +1,127 @@
+package copy_test
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/e2e/harness"
+	"github.com/droverdb/drover/internal/tlstest"
+)
+
+const loginPassword = `it's a "secret" :@/?%`
+
+// guarded is a server that lets others in only over TLS, by password or certificate, as hosted ones do; with a filled
+// database "a" and an empty one "b".
+func guarded(t *testing.T) (*dev.Server, *tlstest.Authority) {
+	t.Helper()
+	s, ca := dev.Postgres(t), tlstest.New(t)
+	cert := ca.Issue(tlstest.Leaf{})
+	admin := s.URL("postgres")
+	for name, from := range map[string]string{"server.crt": cert.Cert, "server.key": cert.Key, "ca.crt": cert.CA} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, admin, name, string(text))
+	}
+	put(t, admin, "pg_hba.conf", `local all postgres trust
+host all postgres 127.0.0.1/32 trust
+hostssl all mover 127.0.0.1/32 scram-sha-256
+hostssl all drover 127.0.0.1/32 cert`)
+	dev.MustExec(t, admin, "CREATE DATABASE a", "CREATE DATABASE b", "SET password_encryption = 'scram-sha-256'",
+		"CREATE ROLE mover LOGIN SUPERUSER PASSWORD '"+strings.ReplaceAll(loginPassword, "'", "''")+"'", "CREATE ROLE drover LOGIN SUPERUSER",
+		"ALTER SYSTEM SET ssl = on", "ALTER SYSTEM SET ssl_ca_file = 'ca.crt'", "SELECT pg_reload_conf()")
+	dev.MustExec(t, s.URL("a"), small)
+	harness.Eventually(t, 10*time.Second, func() error { return dev.Exec(t.Context(), over(s, "postgres", "postgres", cert.CA), "SELECT") })
+	return s, ca
+}
+
+// put writes a file of the server's data directory, for its own eyes only: it refuses a key that others can read.
+func put(t *testing.T, admin, name, text string) {
+	t.Helper()
+	dev.MustExec(t, admin, fmt.Sprintf(`COPY (SELECT unnest(string_to_array('%s', E'\n'))) TO PROGRAM 'umask 077; cat > %s'`, text, name))
+}
+
+// over is the URL of a database over TLS, checked to the name; more are further parameters.
+func over(s *dev.Server, user, db, ca string, more ...string) string {
+	v := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {ca}}
+	for i := 0; i < len(more); i += 2 {
+		v.Set(more[i], more[i+1])
+	}
+	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?%s", user, s.Port(), db, v.Encode())
+}
+
+// Everything, also the change stream and the rows, goes through TLS with a password that was never on a command line.
+func TestLogin_PasswordOverTLS(t *testing.T) {
+	s, ca := guarded(t)
+	root := ca.Issue(tlstest.Leaf{}).CA
+	data := t.TempDir()
+	w := harness.StartWriter(t, s.URL("a"), "public.child", harness.WriterOptions{})
+	p := harness.Start(t, harness.Command{Args: []string{"copy", over(s, "mover", "a", root), over(s, "mover", "b", root), "--follow", "--name", "tls", "--data", data},
+		Env: []string{"DROVER_SOURCE_PASSWORD=" + loginPassword, "DROVER_TARGET_PASSWORD=" + loginPassword}})
+	awaitPhase(t, "tls", data, "streaming")
+	const sessions = `SELECT count(*) FILTER (WHERE ssl) > 1 AND count(*) FILTER (WHERE NOT ssl) = 0 FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+		WHERE application_name LIKE 'drover%'`
+	if got := strings.TrimSpace(dev.MustQuery(t, s.URL("a"), sessions)); got != "t" {
+		t.Errorf("not every session is encrypted: %s", dev.MustQuery(t, s.URL("a"), "SELECT application_name, ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"))
+	}
+	w.Stop()
+	awaitEqual(t, s.URL("a"), s.URL("b"))
+	p.Signal(t, syscall.SIGINT)
+	if r := p.Wait(); r.Code != 130 || strings.Contains(r.Stdout+r.Stderr, "secret") {
+		t.Errorf("stopped with %s", r)
+	}
+}
+
+func TestLogin_ClientCertificate(t *testing.T) {
+	s, ca := guarded(t)
+	mine := ca.Issue(tlstest.Leaf{})
+	at := func(db string) string { return over(s, "drover", db, mine.CA, "sslcert", mine.Cert, "sslkey", mine.Key) }
+	harness.MustRun(t, "copy", at("a"), at("b"), "--data", t.TempDir())
+	harness.RequireEqual(t, s.URL("a"), s.URL("b"), harness.CompareOptions{})
+}
+
+func TestLogin_UnixSocket(t *testing.T) {
+	s := dev.Postgres(t)
+	dev.MustExec(t, s.URL("postgres"), "CREATE DATABASE a", "CREATE DATABASE b")
+	dev.MustExec(t, s.URL("a"), small)
+	dir := strings.TrimSpace(dev.MustQuery(t, s.URL("a"), "SHOW unix_socket_directories"))
+	at := func(db string) string {
+		return fmt.Sprintf("postgres:///%s?host=%s&port=%d&user=postgres", db, url.QueryEscape(dir), s.Port())
+	}
+	data := t.TempDir()
+	w := harness.StartWriter(t, s.URL("a"), "public.child", harness.WriterOptions{})
+	harness.Start(t, harness.Command{Args: []string{"copy", at("a"), at("b"), "--follow", "--name", "local", "--data", data}})
+	awaitPhase(t, "local", data, "streaming")
+	w.Stop()
+	awaitEqual(t, s.URL("a"), s.URL("b"))
+}
+
+// Whoever cannot get in is told which door is shut, and how it opens.
+func TestLogin_Refused(t *testing.T) {
+	s, ca := guarded(t)
+	root, stranger := ca.Issue(tlstest.Leaf{}).CA, tlstest.New(t).Issue(tlstest.Leaf{})
+	plain := fmt.Sprintf("postgres://mover@127.0.0.1:%d/a?sslmode=disable", s.Port())
+	for name, c := range map[string]struct {
+		source string
+		want   []string
+	}{
+		"the server's certificate is of another authority": {over(s, "mover", "a", stranger.CA), []string{"E2001", "certificate", "sslrootcert"}},
+		"no such file of authorities":                      {over(s, "mover", "a", root+".gone"), []string{"E", "sslrootcert"}},
+		"without TLS":                                      {plain, []string{"E2002", "sslmode"}},
+		"no client certificate":                            {over(s, "drover", "a", root), []string{"E2002", "certificate"}},
+	} {
+		r := harness.Start(t, harness.Command{Args: []string{"doctor", c.source, s.URL("b")}, Env: []string{"DROVER_SOURCE_PASSWORD=" + loginPassword}}).Wait()
+		for _, word := range c.want {
+			if r.Code == 0 || !strings.Contains(r.Stdout+r.Stderr, word) {
+				t.Errorf("%s: no %q: %s", name, word, r)
+			}
+		}
+	}
+}
