@@ -704,7 +704,7 @@ type SchemaStep struct {
 	Table   uint32   `protobuf:"varint,5,opt,name=table,proto3" json:"table,omitempty"`
 	Dialect string   `protobuf:"bytes,6,opt,name=dialect,proto3" json:"dialect,omitempty"`
 	Sql     []string `protobuf:"bytes,7,rep,name=sql,proto3" json:"sql,omitempty"`
-	// Ids of steps of the same phase that must be done first.
+	// Ids of steps that must be done first: of the same phase, or of an earlier one.
 	After         []uint32 `protobuf:"varint,8,rep,packed,name=after,proto3" json:"after,omitempty"`
 	Weight        int64    `protobuf:"varint,9,opt,name=weight,proto3" json:"weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
