@@ -44,6 +44,7 @@ var (
 	Differs       = register(Code{"E4006", "a table differs between source and target", "Counts or row sums are not equal.", "Copy the table again into an empty one; look for writers at the target.", Hold})
 	MissingObject = register(Code{"E4007", "something the schema needs is missing at the target", "An extension, role, tablespace or collation of the source does not exist there.", "Install or create it at the target, then run the same command again.", Fatal})
 	NameTaken     = register(Code{"E4008", "the target holds something else of that name", "An object of the same kind and name exists there with another definition; equal ones are accepted.", "Drop or rename it at the target, or copy into an empty database.", Hold})
+	OwnSetting    = register(Code{"W4011", "the target has a setting of its own", "What ALTER DATABASE … SET or ALTER ROLE … IN DATABASE … SET say at the target stays as it is, where the source says something else: somebody meant it.", "Nothing, if the target is right; else run the statement named.", Hold})
 	OlderTarget   = register(Code{"W4009", "the target is older than the source", "Statements that only the newer version knows may be refused; rows are not affected.", "Use a target of the source's version or newer, or correct what a refused statement names.", Hold})
 
 	NotEmpty     = register(Code{"E5001", "a target table is not empty", "Rows would be mixed with rows that Drover did not write.", "Empty or drop the table, use another database, or set load.when_not_empty: truncate.", Fatal})
