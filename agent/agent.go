@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -75,6 +76,7 @@ type Agent struct {
 	meter   *meter
 	drain   chan struct{}
 	drained sync.Once
+	process string // tells it from one of the same name before or after it
 
 	mu      sync.Mutex
 	running map[uint64]*running
@@ -99,7 +101,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Grace <= 0 {
 		cfg.Grace = defaultGrace
 	}
-	a := &Agent{cfg: cfg, log: cfg.Log.With("agent", cfg.Name), drain: make(chan struct{}),
+	a := &Agent{cfg: cfg, process: rand.Text(), log: cfg.Log.With("agent", cfg.Name), drain: make(chan struct{}),
 		running: map[uint64]*running{}, streams: map[string]*gateQueue{}, conns: map[string]*transfer.Conn{}}
 	var err error
 	if a.session, err = session.New(session.Config{Address: cfg.Coordinator, TLS: cfg.TLS, Handler: a, Log: a.log}); err != nil {
@@ -205,7 +207,7 @@ func (a *Agent) TransferAddress() string {
 func (a *Agent) Hello() *fleetv1.Hello {
 	h := &fleetv1.Hello{Agent: a.cfg.Name, Version: a.cfg.Version, Labels: a.cfg.Labels, Connectors: a.host.Connectors(),
 		ReadCredits: int32(a.cfg.ReadCredits), WriteCredits: int32(a.cfg.WriteCredits),
-		Source: !a.cfg.NoSource, Sink: !a.cfg.NoSink, TransferAddress: a.TransferAddress()}
+		Source: !a.cfg.NoSource, Sink: !a.cfg.NoSink, TransferAddress: a.TransferAddress(), Process: a.process}
 	if a.server != nil {
 		h.Grants = a.server.Grants()
 	}

@@ -301,6 +301,45 @@ func TestAgent_StreamsAndAnswersTheGate(t *testing.T) {
 	}
 }
 
+// A request that comes again after a reconnect is not handled again; its reply, which may have been lost, is sent again.
+func TestAgent_AnswersAGateRequestOnceAndTheAnswerArrives(t *testing.T) {
+	c, address := startCoordinator(t)
+	startAgent(t, agent.Config{Name: "a", Coordinator: address})
+	process := c.await(t).Process
+	c.task(t, &fleetv1.Task{Id: 1, Epoch: 1, Pipeline: "p", Source: source(), Sink: sink(),
+		Work: &fleetv1.Task_Stream{Stream: &fleetv1.StreamTask{InitialPosition: make([]byte, 8)}}})
+	if c.next(t).GetEvent().GetStreamStarted() == nil {
+		t.Fatal("the stream does not start")
+	}
+	ask := func(id uint64) {
+		c.send(t, &fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_GateRequest{GateRequest: &fleetv1.GateRequest{Id: id, Pipeline: "p",
+			Kind: &fleetv1.GateRequest_Reserve{Reserve: &fleetv1.Reserve{}}}}})
+	}
+	ask(5)
+	if g := c.next(t).GetGateReply(); g.GetId() != 5 {
+		t.Fatalf("%v", g)
+	}
+	c.mu.Lock()
+	c.hangUp()
+	c.mu.Unlock()
+	if again := c.await(t).Process; process == "" || again != process {
+		t.Fatalf("process %q says that it is %q", process, again)
+	}
+	ask(5)
+	ask(6)
+	var replies []uint64
+	for len(replies) == 0 || replies[len(replies)-1] != 6 {
+		if g := c.next(t).GetGateReply(); g != nil {
+			replies = append(replies, g.Id)
+		}
+	}
+	if !slices.Equal(replies, []uint64{5, 6}) {
+		t.Errorf("replies %v", replies)
+	}
+	c.send(t, &fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Cancel{Cancel: &fleetv1.Cancel{Task: 1}}})
+	c.result(t, 1)
+}
+
 func TestAgent_PlaintextStaysOnThisMachine(t *testing.T) {
 	_, address := startCoordinator(t)
 	for _, cfg := range []agent.Config{

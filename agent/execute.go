@@ -76,7 +76,8 @@ func withRole(ep *fleetv1.Endpoint, role connectorv1.Role) *fleetv1.Endpoint {
 func (a *Agent) ask(ctx context.Context, r *running, c *host.Handle) (*fleetv1.Result, error) {
 	switch k := r.task.Work.(type) {
 	case *fleetv1.Task_Open:
-		return &fleetv1.Result{Outcome: &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Describe: c.Description, Open: c.Opened}}}, nil
+		opened, err := c.Look(ctx)
+		return &fleetv1.Result{Outcome: &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Describe: c.Description, Open: opened}}}, err
 	case *fleetv1.Task_Check:
 		return call(ctx, c.Check, k.Check, func(r *fleetv1.Result, v *connectorv1.CheckResponse) { r.Outcome = &fleetv1.Result_Check{Check: v} })
 	case *fleetv1.Task_Prepare:

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 
 	"github.com/droverdb/drover/agent/stream"
 	"github.com/droverdb/drover/internal/diag"
@@ -15,21 +16,33 @@ const gateDepth = 256
 // gateQueue hands gate requests to a stream one after another, in the order they came.
 type gateQueue struct {
 	requests chan *fleetv1.GateRequest
+	// seen are the newest that were taken, more than can be without an answer: after a reconnect those are sent again.
+	seen []uint64
+}
+
+// take queues a request once; false: there is no room. Agent.mu is held.
+func (q *gateQueue) take(req *fleetv1.GateRequest) bool {
+	if slices.Contains(q.seen, req.Id) {
+		return true // its reply is under way, or will be
+	}
+	select {
+	case q.requests <- req:
+	default:
+		return false
+	}
+	q.seen = append(q.seen[max(0, len(q.seen)-4*gateDepth):], req.Id)
+	return true
 }
 
 // Gate queues a request for the pipeline's stream.
 func (a *Agent) Gate(req *fleetv1.GateRequest) {
 	a.mu.Lock()
 	q := a.streams[req.Pipeline]
+	taken := q != nil && q.take(req)
 	a.mu.Unlock()
-	if q != nil {
-		select {
-		case q.requests <- req:
-			return
-		default:
-		}
+	if !taken {
+		a.refuse(req)
 	}
-	a.refuse(req)
 }
 
 func (a *Agent) refuse(req *fleetv1.GateRequest) {

@@ -21,7 +21,7 @@ const (
 )
 
 // watchWaits keeps asking the sides of a task what it waits for, as long as it is stuck. They are asked beside the call
-// that waits; those of another agent are not. The returned function ends the watch.
+// that waits, also when they are behind another agent. The returned function ends the watch.
 func (a *Agent) watchWaits(ctx context.Context, r *running, stuck func() (bool, []uint64), sides ...sdk.Connector) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -54,11 +54,11 @@ func (a *Agent) blockers(ctx context.Context, pending []uint64, sides []sdk.Conn
 	ctx, cancel := context.WithTimeout(ctx, lookSeldom)
 	defer cancel()
 	for _, s := range sides {
-		h, ok := s.(*host.Handle)
-		if !ok || !slices.Contains(h.Description.GetAbilities(), sdk.AbilityBlockers) {
+		w := waiter(s)
+		if w == nil {
 			continue
 		}
-		b, err := h.Blockers(ctx, &connectorv1.BlockersRequest{Pending: pending})
+		b, err := w.Blockers(ctx, &connectorv1.BlockersRequest{Pending: pending})
 		if err != nil {
 			a.log.Debug("what a task waits for is not known", "err", err)
 			continue
@@ -66,6 +66,15 @@ func (a *Agent) blockers(ctx context.Context, pending []uint64, sides []sdk.Conn
 		found = append(found, b.Blockers...)
 	}
 	return found
+}
+
+// waiter is a side that may be able to tell; nil: it has said that it is not.
+func waiter(s sdk.Connector) sdk.Waiter {
+	if h, ok := s.(*host.Handle); ok && !slices.Contains(h.Description.GetAbilities(), sdk.AbilityBlockers) {
+		return nil
+	}
+	w, _ := s.(sdk.Waiter)
+	return w
 }
 
 // wait notes what the task waits for; a task that never had to says nothing of it.

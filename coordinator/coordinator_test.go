@@ -32,6 +32,14 @@ type world struct {
 	fences  int // how often an attempt raised the target's fence
 	// unequal is how many more sums of the target are wrong; missed how many more barriers are.
 	unequal, missed int
+	started         string // which server source and target are on
+}
+
+// restart starts the servers again.
+func (w *world) restart() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.started = "again"
 }
 
 func newWorld() *world {
@@ -67,7 +75,7 @@ func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Res
 	r := &fleetv1.Result{Task: t.Id, Epoch: t.Epoch, Pipeline: t.Pipeline}
 	switch k := t.Work.(type) {
 	case *fleetv1.Task_Open:
-		r.Outcome = &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Open: &connectorv1.OpenResponse{Display: "db"}}}
+		r.Outcome = &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Open: &connectorv1.OpenResponse{Display: "db", Instance: w.started}}}
 	case *fleetv1.Task_Discover:
 		half := len(w.tables) / 2
 		twice(event, &fleetv1.Event{Task: t.Id, Epoch: t.Epoch, Page: 1, Kind: &fleetv1.Event_Catalog{Catalog: &connectorv1.DiscoverResponse{Tables: w.tables[:half]}}})

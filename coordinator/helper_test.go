@@ -130,6 +130,25 @@ func TestHelpers_ThatReachOtherDatabasesGetNothing(t *testing.T) {
 	}
 }
 
+// A physical copy that runs by itself has the identity of the database. Who reaches one gets nothing; when the servers
+// are started again amid an attempt, who reaches them is taken all the same.
+func TestHelpers_ThatReachPhysicalCopiesGetNothing(t *testing.T) {
+	c := newCrew(t, controlv1.Mode_MODE_FULL_LOAD_AND_CDC)
+	copied := c.join("copied", func(r *fleetv1.Result) *fleetv1.Result {
+		r.Outcome = &fleetv1.Result_Open{Open: &fleetv1.OpenResult{Open: &connectorv1.OpenResponse{Instance: "of the copy"}}}
+		return r
+	}, nil)
+	const reaches = ": under that address it reaches another server with a physical copy of the database"
+	c.logged("agent copied does not help to read the source"+reaches, "agent copied does not help to write the target"+reaches)
+	c.restart()
+	near := c.join("near", nil, nil)
+	c.logged("agent near helps to read the source", "agent near helps to write the target")
+	await(t, c.control, controlv1.Phase_PHASE_STREAMING)
+	if copied.loads.Load() != 0 || near.loads.Load() == 0 || c.fences != 1 {
+		t.Errorf("loads: copied %d, near %d; attempts: %d", copied.loads.Load(), near.loads.Load(), c.fences)
+	}
+}
+
 // A helper that is lost in mid-load, and one that is ending and gives everything back, cost no attempt: their chunks are
 // done by whoever comes (Invariant 21).
 func TestHelpers_MayLeave(t *testing.T) {

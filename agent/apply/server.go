@@ -99,6 +99,21 @@ func (s *Server) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (
 	return a, wire.Status(err)
 }
 
+// Blockers tells what the target's sessions wait for.
+func (s *Server) Blockers(ctx context.Context, req *connectorv1.BlockersRequest) (*connectorv1.BlockersResponse, error) {
+	sink, _, release, err := s.sink(ctx)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	defer release()
+	w, ok := sink.(sdk.Waiter)
+	if !ok {
+		return &connectorv1.BlockersResponse{}, nil
+	}
+	a, err := w.Blockers(ctx, req)
+	return a, wire.Status(err)
+}
+
 // WriteChunks writes what arrives in one target transaction.
 func (s *Server) WriteChunks(st grpc.BidiStreamingServer[rowv1.Frame, transferv1.WriteChunksResponse]) error {
 	sink, pipeline, release, err := s.sink(st.Context())

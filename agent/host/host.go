@@ -62,6 +62,7 @@ type Host struct {
 type entry struct {
 	mu       sync.Mutex // held while starting
 	process  *sdk.Process
+	request  *connectorv1.OpenRequest
 	opened   *connectorv1.OpenResponse
 	describe *connectorv1.DescribeResponse
 	started  time.Time
@@ -100,7 +101,17 @@ type Handle struct {
 	*sdk.Process
 	Opened      *connectorv1.OpenResponse
 	Description *connectorv1.DescribeResponse
+	request     *connectorv1.OpenRequest
+	fresh       bool // opened for this very share
 	release     func()
+}
+
+// Look tells which server answers now. A process may have been open since before that server was started again.
+func (h *Handle) Look(ctx context.Context) (*connectorv1.OpenResponse, error) {
+	if h.fresh {
+		return h.Opened, nil
+	}
+	return h.Process.Open(ctx, h.request)
 }
 
 // Close gives the share back; the process stays for the next one.
@@ -123,11 +134,12 @@ func (h *Host) Open(ctx context.Context, ep *fleetv1.Endpoint) (*Handle, error) 
 	release := sync.OnceFunc(func() { h.leave(e) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	before := e.process
 	if err := h.ensure(ctx, e, ep); err != nil {
 		release()
 		return nil, err
 	}
-	return &Handle{Process: e.process, Opened: e.opened, Description: e.describe, release: release}, nil
+	return &Handle{Process: e.process, Opened: e.opened, Description: e.describe, request: e.request, fresh: e.process != before, release: release}, nil
 }
 
 func (h *Host) enter(key string) (*entry, error) {
@@ -173,10 +185,9 @@ func (h *Host) ensure(ctx context.Context, e *entry, ep *fleetv1.Endpoint) error
 		return err
 	}
 	describe, err := p.Describe(ctx)
+	e.request = &connectorv1.OpenRequest{Role: ep.Role, Url: ep.Url, Password: password, Options: ep.Options, Pipeline: ep.Pipeline, MemoryBudget: h.cfg.Budget}
 	if err == nil {
-		e.opened, err = p.Open(ctx, &connectorv1.OpenRequest{
-			Role: ep.Role, Url: ep.Url, Password: password, Options: ep.Options, Pipeline: ep.Pipeline, MemoryBudget: h.cfg.Budget,
-		})
+		e.opened, err = p.Open(ctx, e.request)
 	}
 	if err != nil {
 		return errors.Join(err, p.Close())

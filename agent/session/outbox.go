@@ -7,8 +7,8 @@ import (
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
-// outbox holds what waits to be sent, in order, and keeps results and events after they are sent: a link can break
-// between our send and their receipt. They are let go when the link they went over has lived on for a while.
+// outbox holds what waits to be sent, in order, and keeps it after it is sent: a link can break between our send and their
+// receipt. It is let go when the link it went over has lived on for a while.
 type outbox struct {
 	mu    sync.Mutex
 	items []*item
@@ -18,15 +18,14 @@ type outbox struct {
 
 type item struct {
 	message *fleetv1.SessionRequest
-	keep    bool
 	sent    time.Time
 }
 
 func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
 
-func (o *outbox) put(m *fleetv1.SessionRequest, keep bool) {
+func (o *outbox) put(m *fleetv1.SessionRequest) {
 	o.mu.Lock()
-	o.items = append(o.items, &item{message: m, keep: keep})
+	o.items = append(o.items, &item{message: m})
 	o.mu.Unlock()
 	o.ring()
 }
@@ -51,18 +50,11 @@ func (o *outbox) take() *fleetv1.SessionRequest {
 	return it.message
 }
 
-// rewind makes everything that is kept go out again over a new link; the rest was meant for the old one.
+// rewind makes everything that is kept go out again over a new link.
 func (o *outbox) rewind() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	kept := o.items[:0]
-	for _, it := range o.items {
-		if it.keep {
-			kept = append(kept, it)
-		}
-	}
-	clear(o.items[len(kept):])
-	o.items, o.next = kept, 0
+	o.next = 0
 }
 
 // settle lets go of what was sent before the given time over the link that still stands.
@@ -70,7 +62,7 @@ func (o *outbox) settle(before time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n := 0
-	for n < o.next && (!o.items[n].keep || o.items[n].sent.Before(before)) {
+	for n < o.next && o.items[n].sent.Before(before) {
 		n++
 	}
 	o.items = append([]*item(nil), o.items[n:]...)
@@ -83,7 +75,7 @@ func (o *outbox) results() []uint64 {
 	defer o.mu.Unlock()
 	var out []uint64
 	for _, it := range o.items {
-		if r := it.message.GetResult(); it.keep && r != nil {
+		if r := it.message.GetResult(); r != nil {
 			out = append(out, r.Task)
 		}
 	}

@@ -100,17 +100,17 @@ func newPeer(address string, c *tls.Config) (peer, error) {
 
 // Report sends a result; it is sent again after a reconnect unless it has surely arrived.
 func (s *Session) Report(r *fleetv1.Result) {
-	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Result{Result: r}}, true)
+	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Result{Result: r}})
 }
 
 // Event sends an event, kept like a result and in order with it.
 func (s *Session) Event(e *fleetv1.Event) {
-	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Event{Event: e}}, true)
+	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_Event{Event: e}})
 }
 
-// Reply answers a gate request. After a reconnect the coordinator asks again.
+// Reply answers a gate request, kept like a result: nobody handles the request again.
 func (s *Session) Reply(r *fleetv1.GateReply) {
-	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_GateReply{GateReply: r}}, false)
+	s.out.put(&fleetv1.SessionRequest{Kind: &fleetv1.SessionRequest_GateReply{GateReply: r}})
 }
 
 // Flush waits until everything is sent, or the context ends.

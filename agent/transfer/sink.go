@@ -57,14 +57,18 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Sink is a target behind another agent. It writes and applies; everything else is a task of that agent.
+// Sink is a target behind another agent. It writes and applies, and tells what it waits for; everything else is a task of
+// that agent.
 type Sink struct {
 	refused
 	conn  *Conn
 	grant string
 }
 
-var _ sdk.Sink = (*Sink)(nil)
+var (
+	_ sdk.Sink   = (*Sink)(nil)
+	_ sdk.Waiter = (*Sink)(nil)
+)
 
 // Sink is the target that the coordinator has granted under this secret.
 func (c *Conn) Sink(grant []byte) *Sink { return &Sink{conn: c, grant: string(grant)} }
@@ -80,6 +84,12 @@ func (s *Sink) fail(ctx context.Context, err error) error {
 // Recover raises the fence of a stream at the target.
 func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
 	a, err := s.conn.client.Recover(s.outgoing(ctx), req)
+	return a, s.fail(ctx, err)
+}
+
+// Blockers tells what the target's sessions wait for.
+func (s *Sink) Blockers(ctx context.Context, req *connectorv1.BlockersRequest) (*connectorv1.BlockersResponse, error) {
+	a, err := s.conn.client.Blockers(s.outgoing(ctx), req)
 	return a, s.fail(ctx, err)
 }
 

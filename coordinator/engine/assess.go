@@ -23,8 +23,12 @@ func (p *Pipeline) assess(ctx context.Context) error {
 	if err := apart(source.GetOpen(), target.GetOpen()); err != nil {
 		return err
 	}
+	if err := p.sameDatabases(source.GetOpen(), target.GetOpen()); err != nil {
+		return err
+	}
 	p.state.Source, p.state.Target = source.GetOpen().GetDisplay(), target.GetOpen().GetDisplay()
 	p.state.TargetID = target.GetOpen().GetIdentity()
+	p.state.SourceInstance, p.state.TargetInstance = source.GetOpen().GetInstance(), target.GetOpen().GetInstance()
 	p.state.PositionFormat = source.GetDescribe().GetPositionFormat()
 	if p.state.Discovered {
 		return nil
@@ -43,6 +47,28 @@ func (p *Pipeline) assess(ctx context.Context) error {
 		return p.resume(ctx, known, m)
 	}
 	return p.discover(ctx, known)
+}
+
+// sameDatabases refuses agents that reach others than those the pipeline has begun with; the next attempt asks others
+// first. A server that was started again, or took over, is the same database.
+func (p *Pipeline) sameDatabases(source, target *connectorv1.OpenResponse) error {
+	if !p.state.Discovered {
+		return nil
+	}
+	for _, x := range []struct {
+		seat
+		known, found, what string
+	}{
+		{seat{p.run.reader, connectorv1.Role_ROLE_SOURCE}, p.state.SourceID, source.GetIdentity(), "source"},
+		{seat{p.run.writer, connectorv1.Role_ROLE_SINK}, p.state.TargetID, target.GetIdentity(), "target"},
+	} {
+		if x.known != x.found {
+			p.strays(x.seat)
+			return diag.NoAgent.New("agent "+x.agent+" › "+x.what, nil, "under that address it reaches another database than the one this pipeline began with").
+				WithFix("Let the address lead to that database again; to begin anew, drover delete " + p.name + ".")
+		}
+	}
+	return nil
 }
 
 // apart refuses a database as its own target, whatever it is called there: what empties the target would empty the source.

@@ -118,9 +118,43 @@ func (p *Pipeline) agents(ctx context.Context) error {
 	})
 }
 
-// pick prefers one agent for both sides: rows then pass through memory.
+// pick prefers the agents of the attempt before, then those that are not known to reach something else under the same
+// address: after a server was started again, a physical copy of it cannot be told from it.
 func (p *Pipeline) pick() (reader, writer string) {
+	all := p.fleet.Agents()
+	for _, may := range []func(fleet.Agent) bool{p.former, p.trusted, func(fleet.Agent) bool { return true }} {
+		if reader, writer = p.pickOf(all, may); reader != "" && writer != "" {
+			break
+		}
+	}
+	return reader, writer
+}
+
+// former reports whether an agent was at work in the attempt before.
+func (p *Pipeline) former(a fleet.Agent) bool {
+	return (a.Hello.Agent == p.state.Reader || a.Hello.Agent == p.state.Writer) && p.trusted(a)
+}
+
+// trusted reports whether an agent has not gone astray in its session.
+func (p *Pipeline) trusted(a fleet.Agent) bool {
+	return p.astray[seat{a.Hello.Agent, connectorv1.Role_ROLE_SOURCE}] != a.Hello && p.astray[seat{a.Hello.Agent, connectorv1.Role_ROLE_SINK}] != a.Hello
+}
+
+// strays notes that an agent reaches something else, for as long as its session lasts.
+func (p *Pipeline) strays(s seat) {
 	for _, a := range p.fleet.Agents() {
+		if a.Hello.Agent == s.agent {
+			p.astray[s] = a.Hello
+		}
+	}
+}
+
+// pickOf prefers one agent for both sides: rows then pass through memory.
+func (p *Pipeline) pickOf(all []fleet.Agent, may func(fleet.Agent) bool) (reader, writer string) {
+	for _, a := range all {
+		if !may(a) {
+			continue
+		}
 		h := a.Hello
 		reads, writes := p.reads(a), p.writes(a)
 		if reads && writes {

@@ -67,7 +67,22 @@ func (e *Engine) start(spec *controlv1.Spec, st store.State) (*Pipeline, error) 
 	p.dropTasks = e.drop.Load
 	p.publish()
 	e.pipes[spec.Name] = p
-	return p, e.group.Go(p.loop)
+	return p, e.group.Go(func(ctx context.Context) error {
+		err := p.loop(ctx)
+		if p.deleted { // whoever asked for it may have gone before
+			e.forget(p)
+		}
+		return err
+	})
+}
+
+// forget drops a pipeline that was deleted, unless another has its name by now.
+func (e *Engine) forget(p *Pipeline) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pipes[p.name] == p {
+		delete(e.pipes, p.name)
+	}
 }
 
 // Find returns a pipeline.

@@ -64,6 +64,11 @@ func (p *Pipeline) inviteTo(s seat, hello *fleetv1.Hello) {
 	if h.asking || h.fits || time.Now().Before(h.again) {
 		return
 	}
+	h.asking = p.look(s, func(reached *connectorv1.OpenResponse, err error) { p.opened(s, h, reached, err) })
+}
+
+// look asks an agent which database it reaches; false: it has left again.
+func (p *Pipeline) look(s seat, then func(*connectorv1.OpenResponse, error)) bool {
 	t := &fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Open{Open: &fleetv1.OpenTask{}}}
 	if s.role == connectorv1.Role_ROLE_SOURCE {
 		p.onSource(t)
@@ -73,25 +78,50 @@ func (p *Pipeline) inviteTo(s seat, hello *fleetv1.Hello) {
 	id, err := p.assign(s.agent, t, func(m fleet.Message) {
 		if m.Result != nil {
 			delete(p.run.tasks, m.Task)
-			p.opened(s, h, m)
+			then(m.Result.GetOpen().GetOpen(), fleetError(m))
 		}
 	})
-	if err == nil { // else it has left again
-		h.asking, p.run.tasks[id] = true, true
+	if err == nil {
+		p.run.tasks[id] = true
+	}
+	return err == nil
+}
+
+// opened hears what a helper reaches. A server that was started again in mid-attempt looks like another one: the attempt's
+// own agent is asked once more before anybody is turned away for that.
+func (p *Pipeline) opened(s seat, h *helper, reached *connectorv1.OpenResponse, err error) {
+	own, identity, instance := seat{p.run.reader, s.role}, &p.state.SourceID, &p.state.SourceInstance
+	if s.role == connectorv1.Role_ROLE_SINK {
+		own, identity, instance = seat{p.run.writer, s.role}, &p.state.TargetID, &p.state.TargetInstance
+	}
+	if err != nil || reached.GetIdentity() != *identity || reached.GetInstance() == *instance {
+		p.seat(s, h, reached, err)
+		return
+	}
+	asked := p.look(own, func(now *connectorv1.OpenResponse, failed error) {
+		if failed == nil && now.GetIdentity() == *identity && now.GetInstance() != *instance {
+			*instance = now.GetInstance()
+			p.keep(nil)
+		}
+		p.seat(s, h, reached, err)
+	})
+	if !asked {
+		p.seat(s, h, reached, err)
 	}
 }
 
-// opened seats a helper, or tells once why not.
-func (p *Pipeline) opened(s seat, h *helper, m fleet.Message) {
-	does, identity := "read the source", p.state.SourceID
+// seat lets a helper work, or tells once why not.
+func (p *Pipeline) seat(s seat, h *helper, reached *connectorv1.OpenResponse, err error) {
+	does := "read the source"
 	if s.role == connectorv1.Role_ROLE_SINK {
-		does, identity = "write the target", p.state.TargetID
+		does = "write the target"
 	}
+	delete(p.astray, s)
 	why := ""
-	if err := fleetError(m); err != nil {
+	if err != nil {
 		why = err.Error()
-	} else if m.Result.GetOpen().GetOpen().GetIdentity() != identity {
-		why = "under that address it reaches another database"
+	} else if why = p.elsewhere(s.role, reached); why != "" {
+		p.astray[s] = h.hello
 	}
 	h.asking, h.fits, h.again = false, why == "", time.Now().Add(inviteAgain)
 	switch {
@@ -101,6 +131,22 @@ func (p *Pipeline) opened(s seat, h *helper, m fleet.Message) {
 		p.note("warn", fmt.Sprintf("agent %s does not help to %s: %s", s.agent, does, why))
 	}
 	h.why = why
+}
+
+// elsewhere tells what is wrong with the database that somebody reaches; "" if it is the one that the attempt's own agents
+// have found.
+func (p *Pipeline) elsewhere(role connectorv1.Role, reached *connectorv1.OpenResponse) string {
+	identity, instance := p.state.SourceID, p.state.SourceInstance
+	if role == connectorv1.Role_ROLE_SINK {
+		identity, instance = p.state.TargetID, p.state.TargetInstance
+	}
+	switch {
+	case reached.GetIdentity() != identity:
+		return "under that address it reaches another database"
+	case reached.GetInstance() != instance:
+		return "under that address it reaches another server with a physical copy of the database"
+	}
+	return ""
 }
 
 func (p *Pipeline) seated(s seat, hello *fleetv1.Hello) bool {

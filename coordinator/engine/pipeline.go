@@ -68,6 +68,7 @@ type Pipeline struct {
 	waiting  string
 	waits    map[uint64]string // what tasks say that they wait for in a database
 	run      attempt
+	astray   map[seat]*fleetv1.Hello // who reaches something else than the databases, in these sessions
 	rate     rate
 	adopted  bool // whether this term has looked for tasks to adopt
 	deleted  bool
@@ -79,7 +80,7 @@ type Pipeline struct {
 
 func newPipeline(spec *controlv1.Spec, st store.State, s *store.Store, f *fleet.Fleet) *Pipeline {
 	return &Pipeline{name: spec.Name, spec: spec, state: st, store: s, fleet: f, done: make(chan struct{}), bell: make(chan struct{}, 1),
-		dropTasks: func() bool { return true }, news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, waits: map[uint64]string{}, log: newRing()}
+		dropTasks: func() bool { return true }, news: make(chan struct{}), handlers: map[uint64]func(fleet.Message){}, astray: map[seat]*fleetv1.Hello{}, waits: map[uint64]string{}, log: newRing()}
 }
 
 // post hands work to the actor; it never blocks.

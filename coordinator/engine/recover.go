@@ -34,6 +34,7 @@ func (p *Pipeline) recover(ctx context.Context) error {
 	}
 	p.state.Remembered = p.follow()
 	p.state.Running = &store.Running{Reader: p.run.reader, Writer: p.run.writer}
+	p.state.Reader, p.state.Writer = p.run.reader, p.run.writer
 	return p.reconcile(ctx, r.Written)
 }
 

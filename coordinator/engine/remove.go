@@ -35,9 +35,7 @@ func (e *Engine) Delete(ctx context.Context, name string) ([]string, error) {
 	select {
 	case d := <-answer:
 		if d.err == nil {
-			e.mu.Lock()
-			delete(e.pipes, name)
-			e.mu.Unlock()
+			e.forget(p)
 		}
 		return d.removed, d.err
 	case <-p.done:

@@ -27,6 +27,8 @@ type agent struct {
 	ctx context.Context
 	in  chan *fleetv1.SessionRequest
 	out chan *fleetv1.SessionResponse
+	// leave ends the session.
+	leave func()
 }
 
 func (a *agent) Context() context.Context { return a.ctx }
@@ -60,7 +62,8 @@ func join(t *testing.T, f *Fleet, h *fleetv1.Hello) *agent {
 			}
 		}
 	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	a.leave = func() { cancel(); wg.Wait() }
+	t.Cleanup(a.leave)
 	return a
 }
 

@@ -4,6 +4,7 @@ package fleet
 import (
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ type Fleet struct {
 	mu      sync.Mutex
 	agents  map[string]*member
 	tasks   map[uint64]*assignment
-	gates   map[uint64]uint64 // request → stream task
+	gates   map[uint64]*question // by their ids, until they are answered
 	grants  map[string][]*fleetv1.Grant
 	legacy  map[string][]*fleetv1.Grant // of a former coordinator, for tasks that may be adopted
 	firstID uint64                      // ids below are of former coordinators
@@ -77,6 +78,12 @@ type link struct {
 	once  sync.Once
 }
 
+// question is a gate request without an answer yet.
+type question struct {
+	stream  uint64
+	request *fleetv1.GateRequest
+}
+
 type assignment struct {
 	task  *fleetv1.Task
 	agent string
@@ -99,7 +106,7 @@ func (a *assignment) hear(m Message) {
 func New(name string, l Leases, ttl time.Duration) *Fleet {
 	first := uint64(time.Now().UnixMicro()) // ids of a former coordinator must not be taken for ours
 	f := &Fleet{leases: l, name: name, ttl: ttl, agents: map[string]*member{}, tasks: map[uint64]*assignment{},
-		gates: map[uint64]uint64{}, grants: map[string][]*fleetv1.Grant{}, legacy: map[string][]*fleetv1.Grant{}, firstID: first, lastID: first, began: time.Now(), changed: make(chan struct{})}
+		gates: map[uint64]*question{}, grants: map[string][]*fleetv1.Grant{}, legacy: map[string][]*fleetv1.Grant{}, firstID: first, lastID: first, began: time.Now(), changed: make(chan struct{})}
 	f.wg.Add(1)
 	f.settles = time.AfterFunc(ttl, f.settle)
 	return f
@@ -179,27 +186,40 @@ func (f *Fleet) Cancel(id uint64, reason string) {
 func (f *Fleet) Abandon(id uint64, reason string) {
 	f.Cancel(id, reason)
 	f.mu.Lock()
-	delete(f.tasks, id)
+	f.forget(id)
 	f.mu.Unlock()
+}
+
+// forget drops a task and what its gate was asked. mu is held.
+func (f *Fleet) forget(id uint64) {
+	delete(f.tasks, id)
+	maps.DeleteFunc(f.gates, func(_ uint64, q *question) bool { return q.stream == id })
 }
 
 func cancel(id uint64, reason string) *fleetv1.SessionResponse {
 	return &fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Cancel{Cancel: &fleetv1.Cancel{Task: id, Reason: reason}}}
 }
 
-// Gate sends a request to the gate of a running stream task. The reply carries the id returned.
+// Gate sends a request to the gate of a running stream task, once more after every reconnect until the reply has come,
+// which carries the id returned.
 func (f *Fleet) Gate(stream uint64, r *fleetv1.GateRequest) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a := f.tasks[stream]
-	if a == nil || f.agents[a.agent].link == nil {
-		return 0, diag.NoAgent.New("stream", nil, "its agent is not connected")
+	if a == nil || f.agents[a.agent] == nil {
+		return 0, diag.NoAgent.New("stream", nil, "it has ended")
 	}
 	f.lastID++
 	r.Id = f.lastID
-	f.gates[r.Id] = stream
-	f.agents[a.agent].link.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_GateRequest{GateRequest: r}})
+	f.gates[r.Id] = &question{stream: stream, request: r}
+	if l := f.agents[a.agent].link; l != nil { // else when it is back, or its stream is lost
+		l.push(gateRequest(r))
+	}
 	return r.Id, nil
+}
+
+func gateRequest(r *fleetv1.GateRequest) *fleetv1.SessionResponse {
+	return &fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_GateRequest{GateRequest: r}}
 }
 
 // Agents lists all agents known.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -29,6 +30,7 @@ func (f *Fleet) join(h *fleetv1.Hello, session int64) *link {
 		f.wg.Done()
 	}
 	m.lost = nil
+	back := m.hello != nil && h.Process != "" && h.Process == m.hello.Process
 	l := &link{bell: make(chan struct{}, 1), gone: make(chan struct{})}
 	m.hello, m.link, m.seen = h, l, time.Now()
 	l.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Welcome{Welcome: &fleetv1.Welcome{
@@ -41,13 +43,29 @@ func (f *Fleet) join(h *fleetv1.Hello, session int64) *link {
 			l.push(cancel(id, "another coordinator leads now"))
 		}
 	}
-	for id, a := range f.tasks {
-		if a.agent == h.Agent && !slices.Contains(h.Running, id) {
+	f.askAgain(h, l, back)
+	f.notify()
+	return l
+}
+
+// askAgain sends what may have been lost with the link before: tasks that this very process has never received, and gate
+// requests without an answer. What another process ran is lost. mu is held.
+func (f *Fleet) askAgain(h *fleetv1.Hello, l *link, back bool) {
+	for _, id := range slices.Sorted(maps.Keys(f.tasks)) {
+		switch a := f.tasks[id]; {
+		case a.agent != h.Agent || slices.Contains(h.Running, id):
+		case back && a.inherited == nil:
+			l.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Task{Task: a.task}})
+		default:
 			f.fail(id, a)
 		}
 	}
-	f.notify()
-	return l
+	for _, id := range slices.Sorted(maps.Keys(f.gates)) {
+		q := f.gates[id]
+		if a := f.tasks[q.stream]; a != nil && a.agent == h.Agent {
+			l.push(gateRequest(q.request))
+		}
+	}
 }
 
 // leave keeps the tasks of a broken session for one TTL: the agent may come back with them.
@@ -89,7 +107,7 @@ func (f *Fleet) fail(id uint64, a *assignment) {
 // end passes the one result on and forgets the task, unless it still waits to be adopted.
 func (f *Fleet) end(id uint64, a *assignment, r *fleetv1.Result) {
 	if a.sink != nil {
-		delete(f.tasks, id)
+		f.forget(id)
 	}
 	a.hear(Message{Task: id, Result: r})
 }
@@ -119,10 +137,13 @@ func (f *Fleet) dispatch(agent string, m *fleetv1.SessionRequest) {
 			}
 		}
 	case *fleetv1.SessionRequest_GateReply:
-		stream := f.gates[k.GateReply.Id]
+		q := f.gates[k.GateReply.Id]
+		if q == nil {
+			return // answered before: the agent could not know that it had arrived
+		}
 		delete(f.gates, k.GateReply.Id)
-		if a := f.tasks[stream]; a != nil {
-			a.hear(Message{Task: stream, Reply: k.GateReply})
+		if a := f.tasks[q.stream]; a != nil {
+			a.hear(Message{Task: q.stream, Reply: k.GateReply})
 		}
 	}
 }

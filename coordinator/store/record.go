@@ -20,6 +20,9 @@ type State struct {
 	// Start is where the slot started: durable before the first chunk is granted.
 	Start   []byte   `json:",omitempty"`
 	Running *Running `json:",omitempty"`
+	// Reader and Writer are the agents of the newest attempt that began: the next one prefers them.
+	Reader  string `json:",omitempty"`
+	Writer  string `json:",omitempty"`
 	Created int64
 	Phases  []PhaseTime
 	// Discovered, Schema …: what does not have to be done again.
@@ -39,9 +42,12 @@ type State struct {
 	TraceID string
 	// PositionFormat is how the source's connector wants its positions printed.
 	PositionFormat string `json:",omitempty"`
-	// SourceID and TargetID tell the databases apart from any other.
-	SourceID string `json:",omitempty"`
-	TargetID string `json:",omitempty"`
+	// SourceID and TargetID tell the databases apart from any other. Their instances tell the servers that the attempt
+	// under way has found there apart from physical copies: starting one again makes it another.
+	SourceID       string `json:",omitempty"`
+	TargetID       string `json:",omitempty"`
+	SourceInstance string `json:",omitempty"`
+	TargetInstance string `json:",omitempty"`
 }
 
 // Running is the attempt under way: its agents and the task of its stream, 0 without one. A new leader that finds them

@@ -45,7 +45,9 @@ func (e *env) applyCmd() *cobra.Command {
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "pipeline file, - for standard input")
 	c.Flags().BoolVar(&hold, "no-start", false, "create it without starting it")
-	return c
+	return e.limited(c, func([]string) wait {
+		return wait{"drover apply", "the coordinator to take the file", "What runs keeps running; apply the same file again, which changes nothing twice."}
+	})
 }
 
 func (e *env) applied(name string, r *controlv1.ApplyResponse) view.Listing {

@@ -46,6 +46,9 @@ resumes where it was. Passwords: DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD,
 		Args: exactly,
 		RunE: func(c *cobra.Command, args []string) error { return e.runCopy(c.Context(), args[0], args[1], f) },
 	}
+	e.limited(c, func([]string) wait {
+		return wait{"drover copy", "its start", "The same command goes on where it stopped."}
+	})
 	fl := c.Flags()
 	fl.BoolVar(&f.follow, "follow", false, "stay in sync until stopped; a second call resumes")
 	fl.StringVar(&f.name, "name", "", "name of the pipeline (default: made from the pair)")
@@ -66,6 +69,7 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 	if err != nil {
 		return err
 	}
+	e.waits.where = "pipeline " + s.Name
 	for tries := 0; ; tries++ {
 		err = e.copyOnce(ctx, s, secrets)
 		d := diag.Find(err)
@@ -154,6 +158,9 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		e.say("stopping: rounds in flight are finished first; run the same command again to go on")
 		if err := stop(); err != nil {
 			return err
+		}
+		if timedOut(ctx) {
+			return errTimeout
 		}
 		return exitError{exitInterrupted}
 	}

@@ -33,7 +33,9 @@ func (e *env) doctorCmd() *cobra.Command {
 	offer(c, "sql", sides)
 	c.Flags().StringSliceVar(&f.tables, "tables", nil, "only tables that match these globs")
 	c.Flags().StringSliceVar(&f.exclude, "exclude", nil, "leave out tables that match these globs")
-	return c
+	return e.limited(c, func([]string) wait {
+		return wait{"drover doctor", "the checks of both databases", "Nothing was changed; give it more time, or look at what the databases are busy with."}
+	})
 }
 
 func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string) error {
@@ -76,7 +78,7 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 func scripts(c *cobra.Command, s *controlv1.Spec, r *controlv1.DoctorResponse) (next []string) {
 	flags, own := "", c.LocalNonPersistentFlags()
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if own.Lookup(f.Name) == nil {
+		if own.Lookup(f.Name) == nil || f.Name == "timeout" {
 			return
 		}
 		if v, ok := f.Value.(pflag.SliceValue); ok {

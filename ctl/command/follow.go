@@ -32,7 +32,7 @@ func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipel
 	var last *controlv1.Status
 	var lost time.Time
 	for {
-		err := e.watchOnce(ctx, c, pipeline, func(s *controlv1.Status) { last, lost = s, time.Time{}; show.status(s) })
+		err := e.watchOnce(ctx, c, pipeline, func(s *controlv1.Status) { last, lost = s, time.Time{}; e.waitsFor(s); show.status(s) })
 		d := diag.Find(err)
 		switch {
 		case ctx.Err() != nil:

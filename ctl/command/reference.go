@@ -36,7 +36,7 @@ func Variables() []Variable {
 func ExitCodes() map[int]string {
 	return map[int]string{
 		exitOK: "done", exitFailed: "failed", exitUsage: "bad usage or pipeline file", exitUnreachable: "a coordinator or database cannot be reached",
-		exitRefused: "a check or guard refused", exitDiffers: "differences were found", exitPartly: "done, but some tables failed", exitInterrupted: "interrupted",
+		exitRefused: "a check or guard refused", exitDiffers: "differences were found", exitTimeout: "--timeout has passed", exitPartly: "done, but some tables failed", exitInterrupted: "interrupted",
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	exitUnreachable = 3
 	exitRefused     = 4
 	exitDiffers     = 5
+	exitTimeout     = 6
 	exitPartly      = 7
 	exitInterrupted = 130
 )
@@ -56,6 +57,8 @@ type env struct {
 	tlsCert          string
 	tlsKey           string
 	tlsCA            string
+	// waits is what the verb waits for, told when its --timeout passes.
+	waits wait
 }
 
 // Main runs drover with the given arguments and returns its exit code.
@@ -254,6 +257,8 @@ func exitCode(d *diag.Error) int {
 		return exitUnreachable
 	case diag.Differs.ID:
 		return exitDiffers
+	case diag.TimedOut.ID:
+		return exitTimeout
 	}
 	if refused[d.Code.ID] {
 		return exitRefused

@@ -40,7 +40,9 @@ func (e *env) statusCmd() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "redraw until Ctrl-C, which only detaches")
-	return c
+	return e.limited(c, func(args []string) wait {
+		return wait{"drover status", "an answer", "It keeps running: drover status " + strings.Join(args, " ")}
+	})
 }
 
 func (e *env) runStatus(ctx context.Context, pipeline string, watch bool) error {
@@ -66,7 +68,11 @@ func (e *env) detachable(ctx context.Context, client controlv1.ControlServiceCli
 	if !e.forPeople() {
 		show = &lines{every: e.every, print: func(s view.Status) error { return view.WriteItem(e.data, s, e.output) }}
 	}
+	e.waits = wait{"pipeline " + pipeline, "its first status", "It keeps running: drover status " + pipeline + " -w"}
 	_, err := e.watch(ctx, client, pipeline, show)
+	if timedOut(ctx) {
+		return errTimeout
+	}
 	if ctx.Err() != nil {
 		e.say("detached: %s keeps running", pipeline)
 		return nil

@@ -21,7 +21,7 @@ func (e *env) desiredCmds() []*cobra.Command {
 		Next     []string `json:"next_steps"`
 	}
 	mk := func(verb, short string, f call) *cobra.Command {
-		return &cobra.Command{
+		return e.limited(&cobra.Command{
 			Use: verb + " PIPELINE", Short: short, Example: "  drover " + verb + " shop", Args: exactly,
 			ValidArgsFunction: e.completePipelines,
 			RunE: func(c *cobra.Command, args []string) error {
@@ -34,7 +34,7 @@ func (e *env) desiredCmds() []*cobra.Command {
 					}))
 				})
 			},
-		}
+		}, ordered)
 	}
 	return []*cobra.Command{
 		mk("start", "Start a pipeline", func(ctx context.Context, c controlv1.ControlServiceClient, p string) error {
@@ -77,7 +77,10 @@ func (e *env) deleteCmd() *cobra.Command {
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask (with --confirm)")
 	c.Flags().StringVar(&confirm, "confirm", "", "the pipeline's name, typed out")
-	return c
+	return e.limited(c, func(args []string) wait {
+		return wait{"pipeline " + args[0], "slot, publication and tokens to be removed",
+			"The coordinator goes on removing it; drover delete " + args[0] + " again says how it ended, repeating is harmless."}
+	})
 }
 
 func deleted(pipeline string, removed []string) view.Listing {

@@ -9,6 +9,7 @@ var (
 	NoPipeline   = register(Code{"E1004", "no such pipeline", "No pipeline of that name is known to this coordinator.", "List them with `drover list`.", BadUsage})
 	NoCoord      = register(Code{"E1005", "no coordinator answers", "Commands talk to a coordinator over its socket or address.", "Start one with `drover up --data DIR`, or name it with --data or --coordinator.", Retry})
 	SameDatabase = register(Code{"E1006", "source and target are the same database", "Both addresses lead to one database, or to a primary and its standby: emptying the target would empty the source.", "Name another database as the target.", BadUsage})
+	TimedOut     = register(Code{"E1007", "the time of --timeout has passed", "The command ended without what it waited for; it undoes nothing, and a pipeline at a coordinator keeps running.", "Look at it with `drover status PIPELINE`, or give the command more time.", Retry})
 
 	Unreachable  = register(Code{"E2001", "the database cannot be reached", "No connection could be made to the host and port.", "Check host, port, firewall and that the server runs; an agent near the database can dial out for you.", Retry})
 	AuthFailed   = register(Code{"E2002", "the database refuses the login", "User name, password or pg_hba.conf do not allow it.", "Set the password (prompt, env:, file:, PGPASSWORD, .pgpass) or correct pg_hba.conf.", Fatal})
@@ -43,6 +44,7 @@ var (
 	Differs       = register(Code{"E4006", "a table differs between source and target", "Counts or row sums are not equal.", "Copy the table again into an empty one; look for writers at the target.", Hold})
 	MissingObject = register(Code{"E4007", "something the schema needs is missing at the target", "An extension, role, tablespace or collation of the source does not exist there.", "Install or create it at the target, then run the same command again.", Fatal})
 	NameTaken     = register(Code{"E4008", "the target holds something else of that name", "An object of the same kind and name exists there with another definition; equal ones are accepted.", "Drop or rename it at the target, or copy into an empty database.", Hold})
+	OwnSetting    = register(Code{"W4011", "the target has a setting of its own", "What ALTER DATABASE … SET or ALTER ROLE … IN DATABASE … SET say at the target stays as it is, where the source says something else: somebody meant it.", "Nothing, if the target is right; else run the statement named.", Hold})
 	OlderTarget   = register(Code{"W4009", "the target is older than the source", "Statements that only the newer version knows may be refused; rows are not affected.", "Use a target of the source's version or newer, or correct what a refused statement names.", Hold})
 
 	NotEmpty     = register(Code{"E5001", "a target table is not empty", "Rows would be mixed with rows that Drover did not write.", "Empty or drop the table, use another database, or set load.when_not_empty: truncate.", Fatal})

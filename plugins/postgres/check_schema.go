@@ -35,6 +35,9 @@ func (f *findings) sinkSchema(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 	if err := f.extensions(ctx, tx, s, ahead); err != nil {
 		return err
 	}
+	if err := f.settings(ctx, tx, s, req.Steps); err != nil {
+		return err
+	}
 	if err := f.roles(ctx, tx, req.Steps); err != nil || req.Resuming {
 		return err
 	}
@@ -79,6 +82,32 @@ func (f *findings) extensions(ctx context.Context, tx pgx.Tx, s *sinkFacts, ahea
 		}
 	}
 	return nil
+}
+
+// settings tells where the target has a setting of its own, which is kept, and the source another one.
+func (f *findings) settings(ctx context.Context, tx pgx.Tx, s *sinkFacts, steps []*connectorv1.SchemaStep) error {
+	carried := map[string]*connectorv1.SchemaStep{}
+	for _, st := range steps {
+		if st.Kind == "setting" {
+			carried[strings.ToLower(st.Object)] = st
+		}
+	}
+	if len(carried) == 0 {
+		return nil
+	}
+	there, err := list[setting](ctx, tx, settingsSQL)
+	for _, own := range there {
+		st := carried[strings.ToLower(own.object())]
+		if st == nil {
+			continue
+		}
+		theirs := *own
+		theirs.Value = st.Value
+		f.check(own.Value != st.Value, diag.OwnSetting, "setting "+own.object(),
+			fmt.Sprintf("it is %q here and %q at the source; it stays as it is here", own.Value, st.Value),
+			theirs.sql(ident(s.Database))+";  -- to have the source's")
+	}
+	return err
 }
 
 // roles tells whose objects and rights cannot be carried because the role does not exist.

@@ -36,6 +36,7 @@ type node struct {
 	phase  connectorv1.Phase
 	kind   string
 	object string
+	value  string
 	table  uint32
 	sql    []string
 	weight int64
@@ -214,7 +215,7 @@ func (c *catalog) steps() []*connectorv1.SchemaStep {
 		}
 		n.mark, n.id = 2, uint32(len(out)+1)
 		step := &connectorv1.SchemaStep{
-			Id: n.id, Phase: n.phase, Kind: n.kind, Object: n.object, Table: n.table, Dialect: Dialect, Sql: n.sql, Weight: n.weight,
+			Id: n.id, Phase: n.phase, Kind: n.kind, Object: n.object, Table: n.table, Dialect: Dialect, Sql: n.sql, Weight: n.weight, Value: n.value,
 		}
 		for _, d := range n.deps {
 			if d.mark == 2 {

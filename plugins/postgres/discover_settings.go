@@ -9,9 +9,11 @@ import (
 const thisDatabase = "\x00"
 
 // onDatabase runs a statement that has to name the database it is run in.
-func onDatabase(sql string) string {
+func onDatabase(sql string) string { return "DO " + literal("BEGIN "+executes(sql)+" END") }
+
+func executes(sql string) string {
 	format := strings.ReplaceAll(strings.ReplaceAll(sql, "%", "%%"), thisDatabase, "%I")
-	return "DO " + literal("BEGIN EXECUTE pg_catalog.format("+literal(format)+", pg_catalog.current_database()); END")
+	return "EXECUTE pg_catalog.format(" + literal(format) + ", pg_catalog.current_database());"
 }
 
 // withheld are settings that would keep the copy itself from working, or that only make sense beside the source's files.
@@ -32,13 +34,16 @@ type setting struct {
 	Secret            bool
 }
 
+// settingsSQL is what ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET have said.
+const settingsSQL = `
+	SELECT coalesce(r.rolname, ''), x.name, substr(c, length(x.name) + 2), x.name ~* ` + secretive + `
+	FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) c, split_part(c, '=', 1) x(name)
+	WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2`
+
 // readSettings carries what ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET say. They act on every new session, Drover's
-// too, so they come last.
+// too, so they come last. What the target has set itself is kept: somebody meant it, and Check names the difference.
 func (c *catalog) readSettings(ctx context.Context) error {
-	found, err := list[setting](ctx, c.tx, `
-		SELECT coalesce(r.rolname, ''), x.name, substr(c, length(x.name) + 2), x.name ~* `+secretive+`
-		FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) c, split_part(c, '=', 1) x(name)
-		WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2`)
+	found, err := list[setting](ctx, c.tx, settingsSQL)
 	for _, s := range found {
 		why := withheld[s.Name]
 		if s.Name == "default_transaction_read_only" && s.Value != "on" && s.Value != "true" {
@@ -51,7 +56,7 @@ func (c *catalog) readSettings(ctx context.Context) error {
 			c.leave("setting", s.object(), why, s.sql("…")+";")
 			continue
 		}
-		c.add(objRef{}, &node{phase: inCutover, kind: "setting", object: s.object(), sql: []string{onDatabase(s.sql(thisDatabase))}})
+		c.add(objRef{}, &node{phase: inCutover, kind: "setting", object: s.object(), value: s.Value, sql: []string{s.unlessSet()}})
 	}
 	return err
 }
@@ -73,6 +78,17 @@ func (s *setting) sql(database string) string {
 		return "ALTER " + sql
 	}
 	return "ALTER ROLE " + ident(s.Role) + " IN " + sql
+}
+
+// unlessSet is the statement for a database that has no such setting of its own.
+func (s *setting) unlessSet() string {
+	role := "0"
+	if s.Role != "" {
+		role = "(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = " + literal(s.Role) + ")"
+	}
+	return "DO " + literal("BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c WHERE s.setrole = "+role+
+		" AND s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"+
+		" AND pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) = "+literal(strings.ToLower(s.Name))+") THEN "+executes(s.sql(thisDatabase))+" END IF; END")
 }
 
 // literals writes a list of names, which the catalog keeps as identifiers, as SET wants to hear it.

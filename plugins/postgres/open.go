@@ -46,16 +46,18 @@ func configOf(req *connectorv1.OpenRequest) Config {
 	return c
 }
 
-// open connects once; a repeated request gets the first answer, another one is an error.
+// open connects once; a repeated request asks the server again who it is, another one is an error.
 func (b *base) open(ctx context.Context, req *connectorv1.OpenRequest, role connectorv1.Role, set func(Config)) (*connectorv1.OpenResponse, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.opened != nil {
-		if proto.Equal(req, b.request) {
-			return b.opened, nil
+	if b.request != nil {
+		same := proto.Equal(req, b.request)
+		b.mu.Unlock()
+		if !same {
+			return nil, diag.Internal.New("connector", nil, "opened twice with different requests")
 		}
-		return nil, diag.Internal.New("connector", nil, "opened twice with different requests")
+		return look(ctx, configOf(req))
 	}
+	defer b.mu.Unlock()
 	if req.Role != connectorv1.Role_ROLE_UNSPECIFIED && req.Role != role {
 		return nil, diag.Internal.New("connector", nil, "opened with role %s", req.Role)
 	}
@@ -64,7 +66,7 @@ func (b *base) open(ctx context.Context, req *connectorv1.OpenRequest, role conn
 	if err != nil {
 		return nil, err
 	}
-	b.opened, b.request, b.closed = resp, proto.CloneOf(req), false
+	b.request, b.closed = proto.CloneOf(req), false
 	set(cfg)
 	return resp, nil
 }
@@ -92,7 +94,7 @@ func look(ctx context.Context, cfg Config) (*connectorv1.OpenResponse, error) {
 func (b *base) close() error {
 	b.mu.Lock()
 	closers := b.closers
-	b.closers, b.closed, b.opened = nil, true, nil
+	b.closers, b.closed, b.request = nil, true, nil
 	b.mu.Unlock()
 	var errs []error
 	for _, f := range closers {

@@ -20,12 +20,15 @@ const (
 	// schemaGroup is how many steps share a transaction and a round trip: far fewer locks than any server allows,
 	// far fewer commits than steps.
 	schemaGroup = 128
-	// schemaMemory is what an index build may sort in. More is slower: runs are then sorted outside the processor's cache, and
+	// ourMemory is what an index build may sort in. More is slower: runs are then sorted outside the processor's cache, and
 	// one merge is enough either way (10M int keys, three processes: 2.05 s with 64 or 96 MB, 2.3 s with 256 MB, 3 s with 16 MB).
-	schemaMemory = "96MB"
+	ourMemory = 96 << 20
+	// oneMerge is the size of an index up to which that holds: three processes with 32 MB each merge about 118 runs of theirs at
+	// once, some 11 GB of sorted rows, which are twice as large as an index of short keys; that is 300M rows of them.
+	oneMerge = 6 << 30
 	// schemaSettings: names in steps are qualified, bodies of functions are checked by whoever calls them, and
 	// the sink's pause limit must not end a session that waits for its next step.
-	schemaSettings = "SET search_path = pg_catalog; SET check_function_bodies = off; SET maintenance_work_mem = '" + schemaMemory + "'; " +
+	schemaSettings = "SET search_path = pg_catalog; SET check_function_bodies = off; SET maintenance_work_mem = '96MB'; " +
 		"SET default_tablespace = ''; SET default_table_access_method = heap; SET idle_in_transaction_session_timeout = 0; " +
 		"SET default_toast_compression = pglz; SET row_security = off"
 )
@@ -65,6 +68,8 @@ type schemaRun struct {
 	// beside: changes are being applied to the tables meanwhile.
 	beside   bool
 	lockWait time.Duration
+	// memory is the server's own maintenance_work_mem, in bytes.
+	memory int64
 
 	reading sync.Mutex // guards theirs
 	theirs  theirs
@@ -101,7 +106,8 @@ func (r *schemaRun) load(ctx context.Context) error {
 	var deadlock int64
 	if err == nil {
 		err = conn.QueryRow(ctx, `SELECT current_user, EXISTS (SELECT FROM drover.stream WHERE pipeline = $1 AND position IS NOT NULL),
-			(SELECT reset_val::int8 FROM pg_settings WHERE name = 'deadlock_timeout')`, r.req.Pipeline).Scan(&r.user, &r.beside, &deadlock)
+			(SELECT reset_val::int8 FROM pg_settings WHERE name = 'deadlock_timeout'),
+			(SELECT reset_val::int8 * 1024 FROM pg_settings WHERE name = 'maintenance_work_mem')`, r.req.Pipeline).Scan(&r.user, &r.beside, &deadlock, &r.memory)
 	}
 	r.lockWait = lockWait(time.Duration(deadlock) * time.Millisecond) // the others', not what this session may have set for itself
 	return mapError(err, "target › schema drover")

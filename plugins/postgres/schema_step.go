@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 // transact sends all statements and their marks as one string: one round trip, one transaction.
 func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*connectorv1.SchemaStep) error {
 	var b strings.Builder
-	b.WriteString("BEGIN; " + r.waitingFor())
+	b.WriteString("BEGIN; " + r.waitingFor() + sortMemory(r.memory, steps))
 	for _, st := range steps {
 		for _, sql := range st.Sql {
 			b.WriteString(sql)
@@ -45,6 +47,16 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 		}
 	}
 	return err
+}
+
+// sortMemory gives a transaction all the memory that the server allows where less would mean to merge twice. The server's
+// setting is in bytes.
+func sortMemory(server int64, steps []*connectorv1.SchemaStep) string {
+	large := slices.ContainsFunc(steps, func(st *connectorv1.SchemaStep) bool { return st.Weight > oneMerge })
+	if !large || server <= ourMemory {
+		return ""
+	}
+	return fmt.Sprintf("SET LOCAL maintenance_work_mem = '%dkB'; ", server>>10)
 }
 
 // single runs one step and reports how it went; only a lost connection is an error of the call.

@@ -36,10 +36,9 @@ func (s *Source) Open(ctx context.Context, req *connectorv1.OpenRequest) (*conne
 // Close ends all sessions. It may be called more than once.
 func (s *Source) Close() error { return errors.Join(s.base.close(), s.snap.close()) }
 
-// base is what source and sink share: the answer of Open, and what Close has to end.
+// base is what source and sink share: what Open was asked for, nil before it, and what Close has to end.
 type base struct {
 	mu      sync.Mutex
-	opened  *connectorv1.OpenResponse
 	request *connectorv1.OpenRequest
 	closers []func() error
 	closed  bool

@@ -15,7 +15,8 @@ import (
 type Connector interface {
 	// Describe needs no database and has no effect.
 	Describe(ctx context.Context) (*connectorv1.DescribeResponse, error)
-	// Open connects to the database once; calling it again with the same request changes nothing.
+	// Open connects to the database once; calling it again with the same request changes nothing, and tells which server
+	// answers by then.
 	Open(ctx context.Context, req *connectorv1.OpenRequest) (*connectorv1.OpenResponse, error)
 	// Check returns all problems at once and changes nothing in the database.
 	Check(ctx context.Context, req *connectorv1.CheckRequest) (*connectorv1.CheckResponse, error)

@@ -704,9 +704,11 @@ type SchemaStep struct {
 	Table   uint32   `protobuf:"varint,5,opt,name=table,proto3" json:"table,omitempty"`
 	Dialect string   `protobuf:"bytes,6,opt,name=dialect,proto3" json:"dialect,omitempty"`
 	Sql     []string `protobuf:"bytes,7,rep,name=sql,proto3" json:"sql,omitempty"`
-	// Ids of steps of the same phase that must be done first.
-	After         []uint32 `protobuf:"varint,8,rep,packed,name=after,proto3" json:"after,omitempty"`
-	Weight        int64    `protobuf:"varint,9,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Ids of steps that must be done first: of the same phase, or of an earlier one.
+	After  []uint32 `protobuf:"varint,8,rep,packed,name=after,proto3" json:"after,omitempty"`
+	Weight int64    `protobuf:"varint,9,opt,name=weight,proto3" json:"weight,omitempty"`
+	// kind "setting": what it is set to. What the target has set itself is kept.
+	Value         string `protobuf:"bytes,10,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -802,6 +804,13 @@ func (x *SchemaStep) GetWeight() int64 {
 		return x.Weight
 	}
 	return 0
+}
+
+func (x *SchemaStep) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
 }
 
 // NotCarried names something the copy leaves out, and what to do about it.
@@ -2883,7 +2892,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x0esource_version\x18\t \x01(\tR\rsourceVersion\"a\n" +
 	"\rCheckResponse\x128\n" +
 	"\bproblems\x18\x01 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
-	"\x06checks\x18\x02 \x01(\x05R\x06checks\"\xea\x01\n" +
+	"\x06checks\x18\x02 \x01(\x05R\x06checks\"\x80\x02\n" +
 	"\n" +
 	"SchemaStep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x120\n" +
@@ -2894,7 +2903,9 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\adialect\x18\x06 \x01(\tR\adialect\x12\x10\n" +
 	"\x03sql\x18\a \x03(\tR\x03sql\x12\x14\n" +
 	"\x05after\x18\b \x03(\rR\x05after\x12\x16\n" +
-	"\x06weight\x18\t \x01(\x03R\x06weight\"d\n" +
+	"\x06weight\x18\t \x01(\x03R\x06weight\x12\x14\n" +
+	"\x05value\x18\n" +
+	" \x01(\tR\x05value\"d\n" +
 	"\n" +
 	"NotCarried\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +

@@ -502,7 +502,9 @@ type Hello struct {
 	// Those of them that a new leader can take over as they are.
 	Tasks []*RunningTask `protobuf:"bytes,11,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// What other agents may write here: a new leader goes on with the grants of the tasks it adopts.
-	Grants        []*Grant `protobuf:"bytes,12,rep,name=grants,proto3" json:"grants,omitempty"`
+	Grants []*Grant `protobuf:"bytes,12,rep,name=grants,proto3" json:"grants,omitempty"`
+	// The same for as long as this process lives: what it has not received is sent to it again, and to no other.
+	Process       string `protobuf:"bytes,13,opt,name=process,proto3" json:"process,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -619,6 +621,13 @@ func (x *Hello) GetGrants() []*Grant {
 		return x.Grants
 	}
 	return nil
+}
+
+func (x *Hello) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
 }
 
 // RunningTask is a task that lasts: a new leader adopts it instead of starting the work again.
@@ -1940,7 +1949,8 @@ func (x *GateChunk) GetCoverage() *v11.Coverage {
 	return nil
 }
 
-// GateRequest talks to the running stream task of a pipeline.
+// GateRequest talks to the running stream task of a pipeline. It is sent again after a reconnect until its answer has come;
+// the agent handles every id once.
 type GateRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3713,7 +3723,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x05Grant\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\x12\x1a\n" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12-\n" +
-	"\x04sink\x18\x03 \x01(\v2\x19.drover.fleet.v1.EndpointR\x04sink\"\xeb\x03\n" +
+	"\x04sink\x18\x03 \x01(\v2\x19.drover.fleet.v1.EndpointR\x04sink\"\x85\x04\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12:\n" +
@@ -3729,7 +3739,8 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\arunning\x18\n" +
 	" \x03(\x04R\arunning\x122\n" +
 	"\x05tasks\x18\v \x03(\v2\x1c.drover.fleet.v1.RunningTaskR\x05tasks\x12.\n" +
-	"\x06grants\x18\f \x03(\v2\x16.drover.fleet.v1.GrantR\x06grants\x1a9\n" +
+	"\x06grants\x18\f \x03(\v2\x16.drover.fleet.v1.GrantR\x06grants\x12\x18\n" +
+	"\aprocess\x18\r \x01(\tR\aprocess\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +

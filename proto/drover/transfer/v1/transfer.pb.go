@@ -283,11 +283,12 @@ const file_drover_transfer_v1_transfer_proto_rawDesc = "" +
 	"\x06credit\x18\x01 \x01(\v2\x1a.drover.transfer.v1.CreditH\x00R\x06credit\x12@\n" +
 	"\bresponse\x18\x02 \x01(\v2\".drover.connector.v1.ApplyResponseH\x00R\bresponse\x124\n" +
 	"\afailure\x18\x03 \x01(\v2\x18.drover.fleet.v1.FailureH\x00R\afailureB\x06\n" +
-	"\x04kind2\xff\x01\n" +
+	"\x04kind2\xd8\x02\n" +
 	"\x0fTransferService\x12P\n" +
 	"\vWriteChunks\x12\x14.drover.row.v1.Frame\x1a'.drover.transfer.v1.WriteChunksResponse(\x010\x01\x12D\n" +
 	"\x05Apply\x12\x14.drover.row.v1.Frame\x1a!.drover.transfer.v1.ApplyResponse(\x010\x01\x12T\n" +
-	"\aRecover\x12#.drover.connector.v1.RecoverRequest\x1a$.drover.connector.v1.RecoverResponseB@Z>github.com/droverdb/drover/proto/drover/transfer/v1;transferv1b\x06proto3"
+	"\aRecover\x12#.drover.connector.v1.RecoverRequest\x1a$.drover.connector.v1.RecoverResponse\x12W\n" +
+	"\bBlockers\x12$.drover.connector.v1.BlockersRequest\x1a%.drover.connector.v1.BlockersResponseB@Z>github.com/droverdb/drover/proto/drover/transfer/v1;transferv1b\x06proto3"
 
 var (
 	file_drover_transfer_v1_transfer_proto_rawDescOnce sync.Once
@@ -311,26 +312,30 @@ var file_drover_transfer_v1_transfer_proto_goTypes = []any{
 	(*v1.ApplyResponse)(nil),       // 5: drover.connector.v1.ApplyResponse
 	(*v12.Frame)(nil),              // 6: drover.row.v1.Frame
 	(*v1.RecoverRequest)(nil),      // 7: drover.connector.v1.RecoverRequest
-	(*v1.RecoverResponse)(nil),     // 8: drover.connector.v1.RecoverResponse
+	(*v1.BlockersRequest)(nil),     // 8: drover.connector.v1.BlockersRequest
+	(*v1.RecoverResponse)(nil),     // 9: drover.connector.v1.RecoverResponse
+	(*v1.BlockersResponse)(nil),    // 10: drover.connector.v1.BlockersResponse
 }
 var file_drover_transfer_v1_transfer_proto_depIdxs = []int32{
-	0, // 0: drover.transfer.v1.WriteChunksResponse.credit:type_name -> drover.transfer.v1.Credit
-	3, // 1: drover.transfer.v1.WriteChunksResponse.done:type_name -> drover.connector.v1.WriteChunksResponse
-	4, // 2: drover.transfer.v1.WriteChunksResponse.failure:type_name -> drover.fleet.v1.Failure
-	0, // 3: drover.transfer.v1.ApplyResponse.credit:type_name -> drover.transfer.v1.Credit
-	5, // 4: drover.transfer.v1.ApplyResponse.response:type_name -> drover.connector.v1.ApplyResponse
-	4, // 5: drover.transfer.v1.ApplyResponse.failure:type_name -> drover.fleet.v1.Failure
-	6, // 6: drover.transfer.v1.TransferService.WriteChunks:input_type -> drover.row.v1.Frame
-	6, // 7: drover.transfer.v1.TransferService.Apply:input_type -> drover.row.v1.Frame
-	7, // 8: drover.transfer.v1.TransferService.Recover:input_type -> drover.connector.v1.RecoverRequest
-	1, // 9: drover.transfer.v1.TransferService.WriteChunks:output_type -> drover.transfer.v1.WriteChunksResponse
-	2, // 10: drover.transfer.v1.TransferService.Apply:output_type -> drover.transfer.v1.ApplyResponse
-	8, // 11: drover.transfer.v1.TransferService.Recover:output_type -> drover.connector.v1.RecoverResponse
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0,  // 0: drover.transfer.v1.WriteChunksResponse.credit:type_name -> drover.transfer.v1.Credit
+	3,  // 1: drover.transfer.v1.WriteChunksResponse.done:type_name -> drover.connector.v1.WriteChunksResponse
+	4,  // 2: drover.transfer.v1.WriteChunksResponse.failure:type_name -> drover.fleet.v1.Failure
+	0,  // 3: drover.transfer.v1.ApplyResponse.credit:type_name -> drover.transfer.v1.Credit
+	5,  // 4: drover.transfer.v1.ApplyResponse.response:type_name -> drover.connector.v1.ApplyResponse
+	4,  // 5: drover.transfer.v1.ApplyResponse.failure:type_name -> drover.fleet.v1.Failure
+	6,  // 6: drover.transfer.v1.TransferService.WriteChunks:input_type -> drover.row.v1.Frame
+	6,  // 7: drover.transfer.v1.TransferService.Apply:input_type -> drover.row.v1.Frame
+	7,  // 8: drover.transfer.v1.TransferService.Recover:input_type -> drover.connector.v1.RecoverRequest
+	8,  // 9: drover.transfer.v1.TransferService.Blockers:input_type -> drover.connector.v1.BlockersRequest
+	1,  // 10: drover.transfer.v1.TransferService.WriteChunks:output_type -> drover.transfer.v1.WriteChunksResponse
+	2,  // 11: drover.transfer.v1.TransferService.Apply:output_type -> drover.transfer.v1.ApplyResponse
+	9,  // 12: drover.transfer.v1.TransferService.Recover:output_type -> drover.connector.v1.RecoverResponse
+	10, // 13: drover.transfer.v1.TransferService.Blockers:output_type -> drover.connector.v1.BlockersResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_drover_transfer_v1_transfer_proto_init() }

@@ -26,6 +26,7 @@ const (
 	TransferService_WriteChunks_FullMethodName = "/drover.transfer.v1.TransferService/WriteChunks"
 	TransferService_Apply_FullMethodName       = "/drover.transfer.v1.TransferService/Apply"
 	TransferService_Recover_FullMethodName     = "/drover.transfer.v1.TransferService/Recover"
+	TransferService_Blockers_FullMethodName    = "/drover.transfer.v1.TransferService/Blockers"
 )
 
 // TransferServiceClient is the client API for TransferService service.
@@ -39,6 +40,8 @@ type TransferServiceClient interface {
 	Apply(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.Frame, ApplyResponse], error)
 	// Recover raises the fence of a stream before its Apply.
 	Recover(ctx context.Context, in *v11.RecoverRequest, opts ...grpc.CallOption) (*v11.RecoverResponse, error)
+	// Blockers tells what keeps the target's sessions from going on.
+	Blockers(ctx context.Context, in *v11.BlockersRequest, opts ...grpc.CallOption) (*v11.BlockersResponse, error)
 }
 
 type transferServiceClient struct {
@@ -85,6 +88,16 @@ func (c *transferServiceClient) Recover(ctx context.Context, in *v11.RecoverRequ
 	return out, nil
 }
 
+func (c *transferServiceClient) Blockers(ctx context.Context, in *v11.BlockersRequest, opts ...grpc.CallOption) (*v11.BlockersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v11.BlockersResponse)
+	err := c.cc.Invoke(ctx, TransferService_Blockers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TransferServiceServer is the server API for TransferService service.
 // All implementations must embed UnimplementedTransferServiceServer
 // for forward compatibility.
@@ -96,6 +109,8 @@ type TransferServiceServer interface {
 	Apply(grpc.BidiStreamingServer[v1.Frame, ApplyResponse]) error
 	// Recover raises the fence of a stream before its Apply.
 	Recover(context.Context, *v11.RecoverRequest) (*v11.RecoverResponse, error)
+	// Blockers tells what keeps the target's sessions from going on.
+	Blockers(context.Context, *v11.BlockersRequest) (*v11.BlockersResponse, error)
 	mustEmbedUnimplementedTransferServiceServer()
 }
 
@@ -114,6 +129,9 @@ func (UnimplementedTransferServiceServer) Apply(grpc.BidiStreamingServer[v1.Fram
 }
 func (UnimplementedTransferServiceServer) Recover(context.Context, *v11.RecoverRequest) (*v11.RecoverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Recover not implemented")
+}
+func (UnimplementedTransferServiceServer) Blockers(context.Context, *v11.BlockersRequest) (*v11.BlockersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Blockers not implemented")
 }
 func (UnimplementedTransferServiceServer) mustEmbedUnimplementedTransferServiceServer() {}
 func (UnimplementedTransferServiceServer) testEmbeddedByValue()                         {}
@@ -168,6 +186,24 @@ func _TransferService_Recover_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TransferService_Blockers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v11.BlockersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransferServiceServer).Blockers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransferService_Blockers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransferServiceServer).Blockers(ctx, req.(*v11.BlockersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TransferService_ServiceDesc is the grpc.ServiceDesc for TransferService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -178,6 +214,10 @@ var TransferService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Recover",
 			Handler:    _TransferService_Recover_Handler,
+		},
+		{
+			MethodName: "Blockers",
+			Handler:    _TransferService_Blockers_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
