@@ -45,7 +45,7 @@ ANALYZE;`
 
 func pair(t *testing.T) (source, target string) {
 	t.Helper()
-	source, target = dev.Database(t), dev.Database(t)
+	source, target = dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, small)
 	return source, target
 }
