@@ -132,6 +132,7 @@ var (
 	publicOwner = regexp.MustCompile(`(?m)^ALTER SCHEMA public OWNER TO .*\n`)
 	// Since 17 an owner that was deprived of a right still has that to maintain the table.
 	maintains = regexp.MustCompile(`,MAINTAIN\b`)
+	revokes   = regexp.MustCompile(`(?m)^REVOKE [A-Z,]+ ON TABLE `)
 )
 
 // acrossVersions takes out of a dump what servers of two versions write otherwise about the same object.
@@ -139,6 +140,7 @@ func acrossVersions(dump string) string {
 	dump = publicOwner.ReplaceAllString(dump, "")
 	statements := strings.Split(dump, ";\n")
 	for i, s := range statements {
+		s = revokes.ReplaceAllString(s, "REVOKE ALL ON TABLE ")
 		s = maintains.ReplaceAllString(namedNotNull.ReplaceAllString(s, " NOT NULL"), "")
 		body := strings.TrimLeft(s, "\n")
 		for strings.HasPrefix(body, "--") {

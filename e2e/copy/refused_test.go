@@ -60,7 +60,7 @@ func TestRefused_AnObjectOfThatNameWithAnotherDefinition(t *testing.T) {
 }
 
 func TestRefused_MissingRolesAreWarnedOfAndTheRestIsCopied(t *testing.T) {
-	src, dst := dev.TargetPostgres(t), dev.Postgres(t)
+	src, dst := dev.Postgres(t), dev.TargetPostgres(t)
 	source, target := src.URL("postgres"), dst.URL("postgres")
 	dev.MustExec(t, source, "CREATE ROLE ghost; CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO ghost; INSERT INTO t VALUES (1); CREATE ROLE reader; GRANT SELECT ON t TO reader; CREATE POLICY p ON t TO reader USING (true)")
 	r := harness.MustRun(t, "copy", source, target, "--data", t.TempDir())

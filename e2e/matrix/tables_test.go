@@ -65,7 +65,11 @@ func (k keyTable) table() string { return "public.k_" + k.name }
 
 // on is the table as a server of a version can hold it: numeric has no infinities before PostgreSQL 14.
 func (k keyTable) on(major int) keyTable {
-	if k.name == "numeric" && major < 14 {
+	switch {
+	case major >= 14:
+	case k.name == "float8": // or the literals beside it were numeric
+		k.value = strings.Replace(k.value, "1.1e-7", "1.1e-7::float8", 1)
+	case k.name == "numeric":
 		k.value = strings.NewReplacer("'Infinity'", "1e999", "'-Infinity'", "-1e999").Replace(k.value)
 	}
 	return k

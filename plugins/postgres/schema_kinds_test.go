@@ -26,7 +26,7 @@ const ofDatabaseSQL = `
 	SELECT 'setting', coalesce(r.rolname, ''), c FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) c
 	WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c NOT LIKE 'default_transaction_read_only%'
 	UNION ALL SELECT 'database', shobj_description(oid, 'pg_database'), datacl::text FROM pg_database WHERE datname = current_database()
-	UNION ALL SELECT 'publication', p.pubname, pg_get_userbyid(p.pubowner) || obj_description(p.oid, 'pg_publication') || (SELECT string_agg(t::text, ' ') FROM pg_publication_tables t WHERE t.pubname = p.pubname)
+	UNION ALL SELECT 'publication', p.pubname, pg_get_userbyid(p.pubowner) || obj_description(p.oid, 'pg_publication') || ` + publishedTables + `
 	FROM pg_publication p
 	ORDER BY 1, 2, 3`
 
