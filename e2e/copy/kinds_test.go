@@ -19,7 +19,7 @@ func TestCopy_CarriesEveryKindOfObject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, target, data := dev.TargetDatabase(t), dev.TargetDatabase(t), t.TempDir()
+	source, target, data := dev.Database(t), dev.TargetDatabase(t), t.TempDir()
 	dev.MustExec(t, source, dev.ForVersion(t, source, string(kinds)))
 	r := harness.MustRun(t, "copy", source, target, "--data", data)
 	for _, want := range []string{`user mapping pg_monitor on "There it is": its options may hold a password`, "option tokens.api_key: it may be a secret. ALTER SERVER tokens OPTIONS (ADD",

@@ -25,7 +25,7 @@ func refused(t *testing.T, code int, args []string, want ...string) harness.Resu
 }
 
 func TestRefused_ATableThatPublishingWouldBreak(t *testing.T) {
-	source, target := dev.TargetDatabase(t), dev.TargetDatabase(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, "CREATE TABLE keyless (a int); INSERT INTO keyless VALUES (1)")
 	refused(t, 4, []string{"copy", source, target, "--follow", "--data", t.TempDir()}, "E3006", "public.keyless", `ALTER TABLE "public"."keyless" REPLICA IDENTITY FULL`)
 	dev.MustExec(t, source, "UPDATE keyless SET a = 2") // the application's own change goes on
@@ -35,7 +35,7 @@ func TestRefused_ATableThatPublishingWouldBreak(t *testing.T) {
 }
 
 func TestRefused_AReadOnlyTarget(t *testing.T) {
-	source, target := dev.TargetDatabase(t), dev.TargetDatabase(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, small)
 	dev.MustExec(t, target, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
 	refused(t, 4, []string{"copy", source, target, "--data", t.TempDir()}, "E5002", "default_transaction_read_only", "= off")
@@ -110,7 +110,7 @@ func TestRefused_ASlotThatIsGone(t *testing.T) {
 // A table's file stands on a device that is always full; once there is room the copy goes on by itself.
 func TestRefused_ADiskThatIsFull(t *testing.T) {
 	dst := dev.TargetPostgres(t, "restart_after_crash=on")
-	source, target := dev.TargetDatabase(t), dst.URL("postgres")
+	source, target := dev.Database(t), dst.URL("postgres")
 	const table = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 	dev.MustExec(t, source, table, "INSERT INTO t SELECT i, repeat('v', 100) FROM generate_series(1, 2000) i")
 	dev.MustExec(t, target, table, "CHECKPOINT")
