@@ -175,7 +175,12 @@ func TestCheckSink_FindsNothingInAnEmptyOneNorInAnEqualOne(t *testing.T) {
 	dev.MustExec(t, equal, schema)
 	all := found(t, src, nil)
 	for _, dst := range []string{empty, equal} {
-		if got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: all.Tables, Steps: all.Steps, SourceVersion: strconv.Itoa(dev.Major(t, src)) + ".1"}); len(got) > 0 {
+		got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: all.Tables, Steps: all.Steps, SourceVersion: strconv.Itoa(dev.Major(t, src)) + ".1"})
+		if dev.Major(t, dst) < dev.Major(t, src) {
+			wants(t, got, map[string]string{"W4009 server": "newer"})
+			delete(got, "W4009 server")
+		}
+		if len(got) > 0 {
 			t.Errorf("problems: %v", got)
 		}
 		if _, problems := applied(t, dst, all.Steps, 2); len(problems) > 0 {
