@@ -237,7 +237,7 @@ func (c *catalog) afterCreate(r *pgRel) []string {
 	}
 	for _, s := range c.owned[r.Oid] {
 		i := slices.IndexFunc(c.columns[r.Oid], func(col *column) bool { return col.Num == s.OwnerColumn })
-		if s.Identity && s.Unlogged != s.OwnerUnlogged && c.major() >= 15 { // no older server has another one
+		if s.Identity && s.Unlogged != s.OwnerUnlogged {
 			out = append(out, "ALTER SEQUENCE "+ident(s.Schema, s.Name)+" SET "+map[bool]string{true: "UNLOGGED", false: "LOGGED"}[s.Unlogged])
 		}
 		if !s.Identity && i >= 0 {

@@ -90,11 +90,19 @@ func forMajor(major int, steps []*connectorv1.SchemaStep) []*connectorv1.SchemaS
 	}
 	out := slices.Clone(steps)
 	for i, st := range out {
-		if !holdsParts[st.Kind] || len(st.Sql) == 0 || !strings.Contains(st.Sql[0], ` NOT NULL "`) || strings.Contains(st.Sql[0], " NO INHERIT") {
+		if !holdsParts[st.Kind] || len(st.Sql) == 0 {
 			continue
 		}
 		out[i] = proto.CloneOf(st)
-		out[i].Sql[0] = ofTable.ReplaceAllString(st.Sql[0], "$2")
+		if !strings.Contains(st.Sql[0], " NO INHERIT") {
+			out[i].Sql[0] = ofTable.ReplaceAllString(st.Sql[0], "$2")
+		}
+		if major < 15 { // where every sequence is in the log
+			out[i].Sql = slices.DeleteFunc(out[i].Sql, ofSequence.MatchString)
+		}
 	}
 	return out
 }
+
+// ofSequence makes the sequence of an identity column logged, though its table is not, or the other way round.
+var ofSequence = regexp.MustCompile(`^ALTER SEQUENCE .* SET (UN)?LOGGED$`)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -60,6 +61,51 @@ func TestConnect_IsFreeOfTheServersTimeLimits(t *testing.T) {
 	for _, sql := range []string{"SELECT 1", "BEGIN", "SELECT pg_sleep(1.5)", "COMMIT"} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}
+
+func TestForMajor_SaysTheSameInOlderWords(t *testing.T) {
+	step := &connectorv1.SchemaStep{Kind: "table", Sql: []string{
+		`CREATE TABLE "s"."heir" (CONSTRAINT "a, ""b""" NOT NULL "a", "d" integer NOT NULL, CONSTRAINT "last" NOT NULL "z") INHERITS ("s"."p")`,
+		`ALTER SEQUENCE "s"."q" SET LOGGED`, `ALTER TABLE ONLY "s"."heir" ALTER COLUMN "a" SET NOT NULL`}}
+	bare := &connectorv1.SchemaStep{Kind: "table", Sql: []string{`CREATE TABLE "s"."heir" (CONSTRAINT "x" NOT NULL "a") INHERITS ("s"."p")`}}
+	const plain = `CREATE TABLE "s"."heir" ("d" integer NOT NULL) INHERITS ("s"."p")`
+	for major, want := range map[int][]string{
+		18: step.Sql,
+		17: {plain, step.Sql[1], step.Sql[2]},
+		14: {plain, step.Sql[2]},
+	} {
+		before := slices.Clone(step.Sql)
+		got := forMajor(major, []*connectorv1.SchemaStep{step, bare})
+		if !slices.Equal(got[0].Sql, want) {
+			t.Errorf("for %d: %q", major, got[0].Sql)
+		}
+		if major < 18 && got[1].Sql[0] != `CREATE TABLE "s"."heir" () INHERITS ("s"."p")` {
+			t.Errorf("for %d: %q", major, got[1].Sql)
+		}
+		if !slices.Equal(step.Sql, before) {
+			t.Fatal("the steps themselves were changed")
+		}
+	}
+}
+
+func TestBeyond_TellsWhatAVersionHasNoWordsFor(t *testing.T) {
+	for _, c := range []struct {
+		kind, sql string
+		major     int
+		want      string
+	}{
+		{"table", `CREATE TABLE "t" ("a" integer GENERATED ALWAYS AS ((b * 2)) VIRTUAL)`, 17, "virtual generated columns exist since PostgreSQL 18, and the target is 17"},
+		{"table", `CREATE TABLE "t" ("a" integer GENERATED ALWAYS AS ((b * 2)) VIRTUAL)`, 18, ""},
+		{"table", `CREATE TABLE "t" ("x) VIRTUAL" text DEFAULT ') VIRTUAL')`, 15, ""},
+		{"primary key", `ALTER TABLE ONLY "t" ADD CONSTRAINT "k" PRIMARY KEY (room, during WITHOUT OVERLAPS)`, 16, "keys WITHOUT OVERLAPS exist since PostgreSQL 18, and the target is 16"},
+		{"function", `CREATE FUNCTION f() AS 'SELECT JSON_QUERY(x)'`, 15, ""},
+		{"publication", `CREATE PUBLICATION p FOR TABLE ONLY public.a, ONLY public.b WITH (publish = 'insert')`, 14, ""},
+		{"publication", `CREATE PUBLICATION p FOR TABLE ONLY public.a (x) WITH (publish = 'insert')`, 14, "publications of columns, rows or schemas exist since PostgreSQL 15, and the target is 14"},
+	} {
+		if got := beyond(&connectorv1.SchemaStep{Kind: c.kind, Sql: []string{c.sql}}, c.major); got != c.want {
+			t.Errorf("%s for %d: %q, want %q", c.sql, c.major, got, c.want)
 		}
 	}
 }
