@@ -8,8 +8,11 @@ PKG     ?= ./...
 # Flags of the bench: make bench BENCH='-scale 0.1 -only narrow,wide'
 BENCH   ?=
 
+# Pairs of versions: make versions VERSIONS='14-18'
+VERSIONS ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help build generate lint lint-format lint-vet lint-static lint-proto lint-generated test demo bench clean ci setup
+.PHONY: help build generate lint lint-format lint-vet lint-static lint-proto lint-generated test demo bench versions clean ci setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +48,9 @@ setup: ## install the database server that tests and demo run
 
 test: setup ## all tests with the race detector, against real databases
 	.ci/test $(PKG)
+
+versions: ## tests against PostgreSQL 13 to 18, fetched by npm; VERSIONS='14-18 18-18' for some
+	deploy/dev/versions $(VERSIONS)
 
 demo: setup build ## move a live database, locally, and show that nothing was lost
 	go run ./deploy/dev/demo bin/drover

@@ -6,20 +6,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 
 	"github.com/droverdb/drover/internal/scratch"
 )
 
-// folder is this process's one temporary folder: the initdb'ed template and a folder per server.
+// folder is this process's one temporary folder: an initdb'ed template per version and a folder per server.
 // What a killed process left is removed by the next one.
 type folder struct {
 	mu       sync.Mutex
 	scratch  *scratch.Folder
-	template string // "" until the first server needs it
-	servers  int    // folders handed out and not yet given back
-	keep     bool   // a shared server is planned: keep the template when servers falls to 0
+	template map[string]string // by the folder of binaries that made it
+	servers  int               // folders handed out and not yet given back
+	keep     bool              // a shared server is planned: keep the template when servers falls to 0
 }
 
 var root folder
@@ -31,12 +32,15 @@ func (f *folder) newServer(ctx context.Context, bin string, cred *syscall.Creden
 	if err := f.open(cred); err != nil {
 		return "", err
 	}
-	if f.template == "" {
-		template := filepath.Join(f.scratch.Path, "template")
+	if f.template[bin] == "" {
+		template := filepath.Join(f.scratch.Path, "template"+strconv.Itoa(len(f.template)))
 		if err := initdb(ctx, bin, template, cred); err != nil {
 			return "", err
 		}
-		f.template = template
+		if f.template == nil {
+			f.template = map[string]string{}
+		}
+		f.template[bin] = template
 	}
 	dir, err := os.MkdirTemp(f.scratch.Path, "")
 	if err != nil {
@@ -45,7 +49,7 @@ func (f *folder) newServer(ctx context.Context, bin string, cred *syscall.Creden
 	if err := giveTo(dir, cred); err != nil {
 		return "", err
 	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", f.template, filepath.Join(dir, "data")).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "cp", "-a", f.template[bin], filepath.Join(dir, "data")).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("dev: copy template: %w: %s", err, out)
 	}
 	f.servers++
@@ -82,7 +86,7 @@ func (f *folder) retain() {
 
 func (f *folder) remove() {
 	_ = f.scratch.Close() // what stays is swept by a later process
-	f.scratch, f.template = nil, ""
+	f.scratch, f.template = nil, nil
 }
 
 func (f *folder) open(cred *syscall.Credential) error {

@@ -24,6 +24,7 @@ import (
 type Options struct {
 	Settings map[string]string // postgresql.conf settings, over the defaults
 	NoFsync  bool              // faster, and still safe against a killed process; not against a lost machine
+	Target   bool              // of the target's version, see DROVER_DEV_POSTGRES_TARGET
 }
 
 // Server is one throw-away PostgreSQL server. Its superuser is "postgres", without a password.
@@ -49,7 +50,11 @@ const (
 
 // StartPostgres returns a server that accepts connections. The caller closes it.
 func StartPostgres(ctx context.Context, o Options) (*Server, error) {
-	bin, err := binaries()
+	find := binaries
+	if o.Target {
+		find = targetBinaries
+	}
+	bin, err := find()
 	if err != nil {
 		return nil, err
 	}

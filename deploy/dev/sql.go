@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
-	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -89,13 +90,13 @@ func Query(ctx context.Context, url, sql string) (string, error) {
 // DumpSchema is a database's schema as pg_dump writes it, without what differs between equal databases: comments, blank
 // lines, \restrict keys, publications, subscriptions and Drover's own schema.
 func DumpSchema(ctx context.Context, url string, args ...string) (string, error) {
-	bin, err := binaries()
+	program, err := pgDump()
 	if err != nil {
 		return "", err
 	}
 	args = append([]string{"--schema-only", "--exclude-schema=drover", "--no-publications", "--no-subscriptions",
 		"--dbname=" + url}, args...)
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "pg_dump"), args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -106,6 +107,9 @@ func DumpSchema(ctx context.Context, url string, args ...string) (string, error)
 }
 
 func normalise(dump string) string {
+	if os.Getenv(targetVar) != "" {
+		dump = acrossVersions(dump)
+	}
 	var b strings.Builder
 	for line := range strings.Lines(dump) {
 		line = strings.TrimRight(line, "\n")
@@ -117,4 +121,38 @@ func normalise(dump string) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+var (
+	// Before PostgreSQL 18 a column is NOT NULL without a constraint, whose name would say so.
+	namedNotNull = regexp.MustCompile(` CONSTRAINT (?:"(?:[^"]|"")+"|[\w$]+) NOT NULL`)
+	// Since 16 the server does not write the table of a column where there is but one.
+	qualifier = regexp.MustCompile(`(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)\.`)
+	// Until 14 the schema public was the first superuser's, since then it is whose database it is in.
+	publicOwner = regexp.MustCompile(`(?m)^ALTER SCHEMA public OWNER TO .*\n`)
+	// Since 17 an owner that was deprived of a right still has that to maintain the table.
+	maintains = regexp.MustCompile(`,MAINTAIN\b`)
+	revokes   = regexp.MustCompile(`(?m)^REVOKE [A-Z,]+ ON TABLE `)
+)
+
+// acrossVersions takes out of a dump what servers of two versions write otherwise about the same object.
+func acrossVersions(dump string) string {
+	dump = publicOwner.ReplaceAllString(dump, "")
+	statements := strings.Split(dump, ";\n")
+	for i, s := range statements {
+		s = revokes.ReplaceAllString(s, "REVOKE ALL ON TABLE ")
+		s = maintains.ReplaceAllString(namedNotNull.ReplaceAllString(s, " NOT NULL"), "")
+		body := strings.TrimLeft(s, "\n")
+		for strings.HasPrefix(body, "--") {
+			_, body, _ = strings.Cut(body, "\n")
+			body = strings.TrimLeft(body, "\n")
+		}
+		for _, head := range []string{"CREATE VIEW ", "CREATE MATERIALIZED VIEW ", "CREATE RULE "} {
+			if strings.HasPrefix(body, head) || strings.Contains(body, "BEGIN ATOMIC") {
+				s = qualifier.ReplaceAllString(s, "")
+			}
+		}
+		statements[i] = s
+	}
+	return strings.Join(statements, ";\n")
 }

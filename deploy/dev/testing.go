@@ -2,8 +2,10 @@ package dev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +19,18 @@ import (
 // Without server binaries the test fails; it never passes by being skipped.
 func Postgres(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	o := Options{NoFsync: true, Settings: map[string]string{}}
+	return one(t, Options{NoFsync: true}, settings)
+}
+
+// TargetPostgres is Postgres for a server that is a target: of another version, if DROVER_DEV_POSTGRES_TARGET says so.
+func TargetPostgres(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	return one(t, Options{NoFsync: true, Target: true}, settings)
+}
+
+func one(t testing.TB, o Options, settings []string) *Server {
+	t.Helper()
+	o.Settings = map[string]string{}
 	for _, setting := range settings {
 		name, value, ok := strings.Cut(setting, "=")
 		if !ok {
@@ -37,34 +50,53 @@ func Postgres(t testing.TB, settings ...string) *Server {
 	return s
 }
 
-var shared struct {
+// sharedServer is started by the first test that asks.
+type sharedServer struct {
 	mu     sync.Mutex
 	server *Server
 	err    error
-	names  atomic.Int64
 }
+
+var (
+	shared, sharedTarget sharedServer
+	names                atomic.Int64
+)
 
 // Shared is the test binary's one server, started by the first test that asks. Main takes it down.
 // Do not stop it; other tests use it too.
-func Shared(t testing.TB) *Server {
+func Shared(t testing.TB) *Server { return shared.get(t, false) }
+
+// SharedTarget is the one for targets: Shared itself, unless DROVER_DEV_POSTGRES_TARGET names another version.
+func SharedTarget(t testing.TB) *Server {
+	if os.Getenv(targetVar) == "" {
+		return Shared(t)
+	}
+	return sharedTarget.get(t, true)
+}
+
+func (s *sharedServer) get(t testing.TB, target bool) *Server {
 	t.Helper()
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	if shared.server == nil && shared.err == nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil && s.err == nil {
 		settings := map[string]string{"max_connections": "200", "max_wal_senders": "50", "max_replication_slots": "50"}
-		shared.server, shared.err = StartPostgres(context.Background(), Options{NoFsync: true, Settings: settings})
+		s.server, s.err = StartPostgres(context.Background(), Options{NoFsync: true, Settings: settings, Target: target})
 	}
-	if shared.err != nil {
-		t.Fatal(shared.err)
+	if s.err != nil {
+		t.Fatal(s.err)
 	}
-	return shared.server
+	return s.server
 }
 
 // Database is the URL of a fresh database on the shared server, dropped with its slots when the test ends.
-func Database(t testing.TB) string {
+func Database(t testing.TB) string { return Shared(t).database(t) }
+
+// TargetDatabase is Database for a target, see SharedTarget.
+func TargetDatabase(t testing.TB) string { return SharedTarget(t).database(t) }
+
+func (s *Server) database(t testing.TB) string {
 	t.Helper()
-	s := Shared(t)
-	name := fmt.Sprintf("t%d_%d", os.Getpid(), shared.names.Add(1))
+	name := fmt.Sprintf("t%d_%d", os.Getpid(), names.Add(1))
 	if err := s.CreateDatabase(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +123,37 @@ func Clone(t testing.TB, of string) string {
 	}
 	MustExec(t, Shared(t).URL("postgres"), "DROP DATABASE "+name(to), "CREATE DATABASE "+name(to)+" TEMPLATE "+name(of))
 	return to
+}
+
+// ForVersion leaves out the lines of SQL that the server of a database does not know: those that end with "-- since 16" on an older
+// one, and those that end with "-- before 16" on others.
+func ForVersion(t testing.TB, url, sql string) string {
+	t.Helper()
+	major := Major(t, url)
+	var b strings.Builder
+	for line := range strings.Lines(sql) {
+		text := strings.TrimRight(line, "\n")
+		if at := strings.LastIndex(text, "-- "); at >= 0 {
+			var word string
+			var n int
+			_, _ = fmt.Sscanf(text[at:], "-- %s %d", &word, &n) // other comments have no number
+			if n > 0 && (word == "since" && major < n || word == "before" && major >= n) {
+				continue
+			}
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// Major is the version of a database's server.
+func Major(t testing.TB, url string) int {
+	t.Helper()
+	number, err := strconv.Atoi(MustQuery(t, url, "SHOW server_version_num"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return number / 10000
 }
 
 // MustExec runs SQL or fails the test.
@@ -125,13 +188,18 @@ func Main(m interface{ Run() int }) int {
 }
 
 func closeShared() error {
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	var err error
-	if shared.server != nil {
-		err = shared.server.Close()
-		shared.server = nil
-	}
+	err := errors.Join(shared.close(), sharedTarget.close())
 	root.release()
+	return err
+}
+
+func (s *sharedServer) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil {
+		return nil
+	}
+	err := s.server.Close()
+	s.server = nil
 	return err
 }

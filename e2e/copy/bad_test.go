@@ -60,13 +60,13 @@ func TestDoctor_NamesEveryProblemWithItsFix(t *testing.T) {
 	s := dev.Postgres(t, "wal_level=replica")
 	source := s.URL("postgres")
 	dev.MustExec(t, source, "CREATE TABLE keyless (a int)")
-	r := harness.Run(t, "doctor", source, dev.Database(t))
+	r := harness.Run(t, "doctor", source, dev.TargetDatabase(t))
 	for _, want := range []string{"E3001", "ALTER SYSTEM SET wal_level", "E3006", "REPLICA IDENTITY FULL"} {
 		if r.Code != 4 || !strings.Contains(r.Stdout, want) {
 			t.Errorf("%s is missing, or exit code is not 4: %s", want, r)
 		}
 	}
-	if r := harness.Run(t, "doctor", source, dev.Database(t), "--sql", "source"); r.Code != 4 || !strings.HasPrefix(r.Stdout, "ALTER SYSTEM SET wal_level") {
+	if r := harness.Run(t, "doctor", source, dev.TargetDatabase(t), "--sql", "source"); r.Code != 4 || !strings.HasPrefix(r.Stdout, "ALTER SYSTEM SET wal_level") {
 		t.Errorf("the fixes alone: %s", r)
 	}
 }

@@ -72,7 +72,7 @@ const bigValue = `(SELECT decode(repeat('00ff10e1', %d), 'hex'))`
 
 // A single value far beyond every buffer passes the load, within the memory that everything else passes in.
 func TestCopy_AHugeValue(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, fmt.Sprintf(`CREATE TABLE b (id int PRIMARY KEY, v bytea); ALTER TABLE b ALTER v SET STORAGE EXTERNAL; INSERT INTO b SELECT i, 'x' FROM generate_series(1, 100) i;
 		INSERT INTO b VALUES (0, `+bigValue+`)`, 40<<20))
 	p := harness.Start(t, harness.Command{Args: []string{"copy", source, target, "--data", t.TempDir()}})
@@ -94,7 +94,7 @@ func TestCopy_AHugeValue(t *testing.T) {
 // In the stream a large value passes within the same memory; one beyond that stops it with the table's name and what to
 // do, and nothing of its transaction arrives.
 func TestFollow_AHugeValue(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, `CREATE TABLE b (id int PRIMARY KEY, v bytea); ALTER TABLE b ALTER v SET STORAGE EXTERNAL`)
 	p := harness.Start(t, harness.Command{Args: []string{"copy", source, target, "--follow", "--data", t.TempDir()}})
 	p.WaitForOutput(t, "phase=streaming", 60*time.Second)

@@ -12,7 +12,7 @@ import (
 
 // A source that is not UTF-8 arrives in UTF-8, by load and by stream, keys included.
 func TestFollow_FromAnotherEncoding(t *testing.T) {
-	home, target := dev.Database(t), dev.Database(t)
+	home, target := dev.Database(t), dev.TargetDatabase(t)
 	name := "win_" + dev.MustQuery(t, home, "SELECT current_database()")
 	dev.MustExec(t, home, "CREATE DATABASE "+name+" ENCODING 'WIN1251' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
 	source := dev.Shared(t).URL(name) + "&client_encoding=UTF8" // for the test's own sessions

@@ -19,8 +19,8 @@ func TestCopy_CarriesEveryKindOfObject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, target, data := dev.Database(t), dev.Database(t), t.TempDir()
-	dev.MustExec(t, source, string(kinds))
+	source, target, data := dev.Database(t), dev.TargetDatabase(t), t.TempDir()
+	dev.MustExec(t, source, dev.ForVersion(t, source, string(kinds)))
 	r := harness.MustRun(t, "copy", source, target, "--data", data)
 	for _, want := range []string{`user mapping pg_monitor on "There it is": its options may hold a password`, "option tokens.api_key: it may be a secret. ALTER SERVER tokens OPTIONS (ADD",
 		"setting database: default_transaction_read_only", "materialised view rows k.mat_lines", "large objects 1 objects", "not carried over (5)"} {
@@ -72,7 +72,7 @@ func TestCopy_ARoleWithoutRightsCarriesTheRest(t *testing.T) {
 		CREATE OPERATOR CLASS down FOR TYPE int USING btree AS OPERATOR 1 >, OPERATOR 2 >=, OPERATOR 3 =, OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 btint4cmp(int, int);
 		CREATE INDEX classy ON t (id down); COMMENT ON INDEX classy IS 'i'; CREATE FUNCTION twice(int) RETURNS int LANGUAGE internal IMMUTABLE AS 'int4abs'; CREATE VIEW v AS SELECT twice(id) FROM t;
 		CREATE EXTENSION pg_stat_statements; CREATE FUNCTION et() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER et ON sql_drop EXECUTE FUNCTION et()`
-	src, dst := dev.Postgres(t, "wal_level=logical"), dev.Postgres(t)
+	src, dst := dev.Postgres(t, "wal_level=logical"), dev.TargetPostgres(t)
 	source := src.URL("postgres")
 	dev.MustExec(t, source, schema)
 	dev.MustExec(t, dst.URL("postgres"), "CREATE ROLE weak LOGIN; GRANT SET ON PARAMETER session_replication_role TO weak")

@@ -12,7 +12,7 @@ import (
 // A table of one chunk, into a target that takes its time: the display moves on, tells which side is slow, and calls
 // nothing acknowledged before the target has committed it.
 func TestCopy_ShowsHowFarASingleChunkIs(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	const table = "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL;"
 	dev.MustExec(t, source, table+"INSERT INTO t SELECT i, repeat('v', 1000) FROM generate_series(1, 24000) i; ANALYZE t")
 	dev.MustExec(t, target, table+`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id % 300 = 0 THEN PERFORM pg_sleep(0.1); END IF; RETURN NEW; END $$;

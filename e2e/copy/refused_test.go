@@ -25,7 +25,7 @@ func refused(t *testing.T, code int, args []string, want ...string) harness.Resu
 }
 
 func TestRefused_ATableThatPublishingWouldBreak(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, "CREATE TABLE keyless (a int); INSERT INTO keyless VALUES (1)")
 	refused(t, 4, []string{"copy", source, target, "--follow", "--data", t.TempDir()}, "E3006", "public.keyless", `ALTER TABLE "public"."keyless" REPLICA IDENTITY FULL`)
 	dev.MustExec(t, source, "UPDATE keyless SET a = 2") // the application's own change goes on
@@ -35,7 +35,7 @@ func TestRefused_ATableThatPublishingWouldBreak(t *testing.T) {
 }
 
 func TestRefused_AReadOnlyTarget(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, small)
 	dev.MustExec(t, target, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
 	refused(t, 4, []string{"copy", source, target, "--data", t.TempDir()}, "E5002", "default_transaction_read_only", "= off")
@@ -60,7 +60,7 @@ func TestRefused_AnObjectOfThatNameWithAnotherDefinition(t *testing.T) {
 }
 
 func TestRefused_MissingRolesAreWarnedOfAndTheRestIsCopied(t *testing.T) {
-	src, dst := dev.Postgres(t), dev.Postgres(t)
+	src, dst := dev.Postgres(t), dev.TargetPostgres(t)
 	source, target := src.URL("postgres"), dst.URL("postgres")
 	dev.MustExec(t, source, "CREATE ROLE ghost; CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO ghost; INSERT INTO t VALUES (1); CREATE ROLE reader; GRANT SELECT ON t TO reader; CREATE POLICY p ON t TO reader USING (true)")
 	r := harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
@@ -91,7 +91,7 @@ func TestRefused_ASlotThatIsGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dev.MustExec(t, source, "UPDATE t SET v = 'v'")
-			dst, data := dev.Database(t), t.TempDir()
+			dst, data := dev.TargetDatabase(t), t.TempDir()
 			args := []string{"copy", source, dst, "--follow", "--name", name, "--data", data, "--tables", "public.t"}
 			p := harness.Start(t, harness.Command{Args: args})
 			awaitPhase(t, name, data, "streaming")
@@ -109,7 +109,7 @@ func TestRefused_ASlotThatIsGone(t *testing.T) {
 
 // A table's file stands on a device that is always full; once there is room the copy goes on by itself.
 func TestRefused_ADiskThatIsFull(t *testing.T) {
-	dst := dev.Postgres(t, "restart_after_crash=on")
+	dst := dev.TargetPostgres(t, "restart_after_crash=on")
 	source, target := dev.Database(t), dst.URL("postgres")
 	const table = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 	dev.MustExec(t, source, table, "INSERT INTO t SELECT i, repeat('v', 100) FROM generate_series(1, 2000) i")

@@ -41,7 +41,7 @@ func writtenChunks(t *testing.T, target string, all bool) map[string]string {
 // All that the coordinator knew is lost, first amid the load, then while streaming: the target's tokens are enough, and
 // nothing that is written is read again.
 func TestResume_GoesOnFromTheTargetsTokensAlone(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, cut)
 	var writers []*harness.Writer
 	for _, table := range []string{"a", "b", "w"} {

@@ -65,7 +65,7 @@ func (v *verbs) arrives(t *testing.T, mark int) {
 
 // A pipeline is paused while it loads and while it streams, resumed, stopped, started, changed and deleted under writers.
 func TestVerbs_PauseResumeStopStartChangeDelete(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, cut)
 	v := &verbs{data: t.TempDir(), file: filepath.Join(t.TempDir(), "p.yaml"), name: "verbs", source: source, target: target}
 	up := harness.Start(t, harness.Command{Args: []string{"up", "--data", v.data}, Env: []string{"DROVER_FAULT=load.before-read=sleep:150ms"}})

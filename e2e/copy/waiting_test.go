@@ -16,7 +16,7 @@ import (
 // A slot can be made only when the transactions that run have ended. Who has them open is shown, without what they run;
 // once they end it goes on by itself.
 func TestFollow_NamesTheTransactionThatItWaitsFor(t *testing.T) {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 100)")
 	conn, err := pgx.Connect(t.Context(), source+"&application_name=forgotten")
 	if err != nil {

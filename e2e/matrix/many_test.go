@@ -20,7 +20,7 @@ func TestMatrix_ManySmallTables(t *testing.T) {
 	if v, err := strconv.Atoi(os.Getenv(tablesVar)); err == nil {
 		n = v
 	}
-	source, target, data := dev.Database(t), dev.Database(t), t.TempDir()
+	source, target, data := dev.Database(t), dev.TargetDatabase(t), t.TempDir()
 	dev.MustExec(t, source, fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP
 		EXECUTE format('CREATE TABLE small_%%s (id serial PRIMARY KEY, n int, v text)', i); EXECUTE format('CREATE INDEX ON small_%%s (n)', i);
 		IF i > 1 THEN EXECUTE format('INSERT INTO small_%%s (n, v) SELECT g, %%L FROM generate_series(1, 50) g', i, 'v'); END IF;

@@ -25,7 +25,7 @@ func TestMatrix(t *testing.T) {
 	fill(t, source)
 	for _, lane := range []string{"native", "arrow"} {
 		t.Run("copy "+lane, func(t *testing.T) {
-			target := dev.Database(t)
+			target := dev.TargetDatabase(t)
 			harness.MustRun(t, "copy", source, target, "--data", t.TempDir(), "--lane", lane)
 			t.Log(harness.RequireEqual(t, source, target, harness.CompareOptions{}))
 		})
@@ -36,7 +36,7 @@ func TestMatrix(t *testing.T) {
 }
 
 func follow(t *testing.T, source, lane string) {
-	target, data := dev.Database(t), t.TempDir()
+	target, data := dev.TargetDatabase(t), t.TempDir()
 	stop := write(t, source)
 	p := start(t, data, "matrix_"+lane, source, target, "load: {chunk: {target: 32KiB}, lane: "+lane+"}")
 	dev.MustExec(t, source, "BEGIN; TRUNCATE emptied; INSERT INTO emptied SELECT i, i, 'after' FROM generate_series(1, 50) i; UPDATE emptied SET n = -1 WHERE id = 7; COMMIT")
@@ -84,6 +84,7 @@ func write(t *testing.T, url string) (stop func()) {
 		writers[table] = harness.StartWriter(t, url, table, o)
 	}
 	for _, k := range keyTables {
+		k = k.on(dev.Major(t, url))
 		one(k.table(), map[string]string{"k": "(SELECT " + k.value + " FROM (SELECT (1 + random() * 4998)::int::bigint) x(i))"})
 	}
 	for table, values := range written {

@@ -19,6 +19,7 @@ var (
 	ConnLost     = register(Code{"E2006", "the connection to the database was lost", "The server closed the session or the network failed; Drover tries again from the last token.", "Nothing to do unless it goes on: then look at the server's log.", Retry})
 	TooMany      = register(Code{"E2007", "the server has no free connection", "max_connections is used up.", "Raise max_connections, or lower load.parallel.", Retry})
 	LockWait     = register(Code{"E2008", "a lock is in the way", "Another session holds a lock that is needed, or waits for one that Drover held and Drover gave way; the work is tried again.", "Nothing to do unless it goes on: then look for long transactions and DDL in pg_stat_activity.", Retry})
+	TooOld       = register(Code{"E2009", "the server is too old", "Drover needs PostgreSQL 13 or newer on both sides: older ones lack the snapshots that a load and the changes beside it are joined by.", "Upgrade the server to a later major version first, with pg_upgrade or pg_dump.", Fatal})
 
 	WalLevel      = register(Code{"E3001", "wal_level is not logical", "Changes can only be read from a log written at wal_level = logical.", "ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server", Fatal})
 	NoReplication = register(Code{"E3002", "the role may not replicate", "Reading the log needs the REPLICATION attribute.", "ALTER ROLE name REPLICATION;", Fatal})
@@ -31,7 +32,7 @@ var (
 	NoCreate      = register(Code{"E3009", "the role may not create a publication", "A publication needs CREATE on the database and ownership of the tables.", "GRANT CREATE ON DATABASE … TO role, and let the role own the tables (or be superuser).", Fatal})
 	Unlogged      = register(Code{"W3010", "an unlogged table has no changes in the log", "Its rows are loaded once; later changes cannot be followed.", "ALTER TABLE … SET LOGGED;  or exclude the table.", Hold})
 	Standby       = register(Code{"E3011", "the source is a standby", "Exact coverage needs the primary's snapshots.", "Use the primary's address.", Fatal})
-	RetainLimit   = register(Code{"W3012", "the source may drop log that is still needed", "max_slot_wal_keep_size bounds what a slot may retain.", "ALTER SYSTEM SET max_slot_wal_keep_size = -1;  -- or large enough for the load", Hold})
+	RetainLimit   = register(Code{"W3012", "the source may drop log that is still needed", "max_slot_wal_keep_size bounds what a slot may retain, idle_replication_slot_timeout how long it may rest.", "ALTER SYSTEM SET max_slot_wal_keep_size = -1;  -- or large enough for the load", Hold})
 	NoEncoding    = register(Code{"W3014", "the source does not know the encoding of its text", "In a database of encoding SQL_ASCII the server checks and converts nothing; the target takes UTF-8 only and refuses any other byte (E5005).", "Find text that is not UTF-8 before you begin, and correct it at the source.", Hold})
 	RowTooLarge   = register(Code{"E3015", "a changed row is too large for the change stream", "A change is held whole by every process on its way; above about 47 MiB that would break the bound on memory. The load has no such limit.", "Exclude the table and copy it by itself without following.", Fatal})
 	StreamBroken  = register(Code{"E3013", "the change stream holds something Drover does not know", "An unknown message would be a silent loss, so the stream stops there.", "Report the message type with `drover version`; upgrade Drover if a newer one knows it.", Fatal})
@@ -54,7 +55,7 @@ var (
 	RowRefused   = register(Code{"E5005", "the target refuses a row", "A constraint, trigger or type of the target does not accept it.", "Correct the target's definition or the row at the source, then `drover resume PIPELINE`.", Fatal})
 	CountDiffers = register(Code{"E5006", "rows written differ from rows read", "The chunk was not committed.", "It is tried again; if it stays, look for triggers or rules on the target table.", Retry})
 	FencedOut    = register(Code{"E5007", "a newer epoch owns this work", "Another agent was given this unit while this one did not answer; its writes are refused by the target.", "Nothing to do: the newer owner goes on.", Fenced})
-	ReplicaRole  = register(Code{"E5008", "the role may not silence triggers at the target", "Applying changes needs session_replication_role = replica.", "GRANT SET ON PARAMETER session_replication_role TO role;  -- PostgreSQL 15, or use a superuser", Fatal})
+	ReplicaRole  = register(Code{"E5008", "the role may not silence triggers at the target", "Applying changes needs session_replication_role = replica.", "GRANT SET ON PARAMETER session_replication_role TO role;  -- PostgreSQL 15 and later; before, a superuser", Fatal})
 	MissingRow   = register(Code{"E5009", "a change meets no row at the target", "Somebody else changed the target: an update or delete from the source found nothing.", "Stop other writers at the target, then copy the table again.", Fatal})
 
 	ConnectorDied   = register(Code{"E6001", "a connector process ended", "The subprocess that speaks to the database exited; it is started again.", "Nothing to do unless it repeats: then read `drover logs`.", Retry})

@@ -64,7 +64,7 @@ func blockers(ctx context.Context, cfg Config, side string, req *connectorv1.Blo
 	for _, id := range req.GetPending() {
 		pending = append(pending, int64(uint32(id)))
 	}
-	rows, err := conn.Query(ctx, blockersSQL, appName(cfg.Pipeline, ""), pending)
+	rows, err := conn.Query(ctx, onVersion(majorOf(conn.PgConn()), blockersSQL), appName(cfg.Pipeline, ""), pending)
 	if err != nil {
 		return nil, mapError(err, side)
 	}

@@ -31,7 +31,7 @@ type sourceFacts struct {
 	Replication          bool
 	Slots, MaxSlots      int32
 	Senders, MaxSenders  int32
-	KeepSize             string
+	KeepSize, IdleLimit  string
 	Role, Database       string
 	CanCreate, SuperUser bool
 	SlotExists           bool
@@ -42,7 +42,7 @@ const sourceFactsSQL = `
 	SELECT current_setting('wal_level'), pg_is_in_recovery(), r.rolreplication OR r.rolsuper,
 	       (SELECT count(*) FROM pg_replication_slots)::int4, current_setting('max_replication_slots')::int4,
 	       (SELECT count(*) FROM pg_stat_get_wal_senders())::int4, current_setting('max_wal_senders')::int4,
-	       current_setting('max_slot_wal_keep_size'), current_user::text, current_database()::text,
+	       current_setting('max_slot_wal_keep_size'), coalesce(current_setting('idle_replication_slot_timeout', true), '0'), current_user::text, current_database()::text,
 	       has_database_privilege(current_database(), 'CREATE'), r.rolsuper,
 	       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1), current_setting('server_encoding')
 	FROM pg_roles r WHERE r.rolname = current_user`
@@ -90,6 +90,8 @@ func (f *findings) sourceServer(s *sourceFacts, req *connectorv1.CheckRequest) {
 		fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d;  -- then restart the server", s.MaxSenders+4))
 	f.check(s.KeepSize != "-1", diag.RetainLimit, "max_slot_wal_keep_size", "it is "+s.KeepSize,
 		"ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf();")
+	f.check(s.IdleLimit != "0", diag.RetainLimit, "idle_replication_slot_timeout", "it is "+s.IdleLimit+": a pipeline that pauses for longer loses its slot",
+		"ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();")
 	f.check(!s.CanCreate && !s.SlotExists, diag.NoCreate, "database "+s.Database, "role "+s.Role+" has no CREATE on it",
 		"GRANT CREATE ON DATABASE "+ident(s.Database)+" TO "+ident(s.Role)+";")
 }
@@ -114,7 +116,7 @@ const sourceTablesSQL = `
 	       row_security_active(c.oid), has_table_privilege(c.oid, 'SELECT'), has_schema_privilege(n.oid, 'USAGE'),
 	       pg_has_role(c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text,
 	       NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-	            AND i.indimmediate AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull
+	            AND i.indimmediate AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND ` + mayBeNull + `
 	                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])))
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 	WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND `

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,13 +15,7 @@ import (
 
 // sinkVersion warns of a target that may not know what the source's statements say.
 func (f *findings) sinkVersion(s *sinkFacts, source string) {
-	number, _, _ := strings.Cut(source, " ")
-	number, _, _ = strings.Cut(number, ".")
-	from, err := strconv.Atoi(number)
-	if err != nil {
-		return
-	}
-	to := int(s.Version) / 10000
+	from, to := majorIn(source), int(s.Version)/10000
 	f.check(to < from, diag.OlderTarget, "server", fmt.Sprintf("the source is version %d, the target %d", from, to))
 }
 
@@ -32,6 +25,7 @@ func (f *findings) sinkSchema(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 		return nil
 	}
 	ahead := lookAhead(req.Steps)
+	f.beyondTarget(int(s.Version)/10000, ahead)
 	if err := f.extensions(ctx, tx, s, ahead); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 
 // conformDatabases is what the kit asks for: two keyed tables, and one transaction that inserts into both.
 func conformDatabases(t testing.TB) conform.Databases {
-	source, target := dev.Database(t), dev.Database(t)
+	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, `CREATE TABLE a (id bigint PRIMARY KEY, name text, at timestamptz DEFAULT now());
 		CREATE TABLE b (x int, y uuid DEFAULT gen_random_uuid(), n numeric, PRIMARY KEY (x, y));
 		INSERT INTO a SELECT i, repeat('x', i % 50) FROM generate_series(1, 3000) i;

@@ -116,13 +116,15 @@ func emitPages(c *catalog, emit func(*connectorv1.DiscoverResponse) error) error
 	return emit(&connectorv1.DiscoverResponse{NotCarried: c.left, Problems: c.problem})
 }
 
+func (c *catalog) major() int { return majorOf(c.tx.Conn().PgConn()) }
+
 func (c *catalog) leave(kind, object, reason, todo string) {
 	c.left = append(c.left, &connectorv1.NotCarried{Kind: kind, Object: object, Reason: reason, Todo: todo})
 }
 
 // list runs a query whose columns are the fields of T in order.
 func list[T any](ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]*T, error) {
-	rows, err := tx.Query(ctx, sql, args...)
+	rows, err := tx.Query(ctx, onVersion(majorOf(tx.Conn().PgConn()), sql), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +137,10 @@ const userSchema = ` n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_sche
 func notMember(class, oid string) string {
 	return ` NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = '` + class + `'::regclass AND x.objid = ` + oid + ` AND x.deptype = 'e') `
 }
+
+// mayBeNull: nothing keeps NULL out of a column (a). Since PostgreSQL 18 NOT NULL may not have been checked for older rows.
+const mayBeNull = ` NOT (a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint nn WHERE nn.conrelid = a.attrelid AND nn.contype = 'n' AND NOT nn.convalidated
+	AND a.attnum = ANY (nn.conkey))) `
 
 // display is how messages name an object: as people write it.
 func display(schema, name string) string { return schema + "." + name }

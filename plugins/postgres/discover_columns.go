@@ -13,7 +13,12 @@ type column struct {
 	Name     string
 	Type     uint32
 	TypeName string
-	NotNull  bool
+	// NotNull: there is no NULL in it. Since PostgreSQL 18 that is a constraint with a name, which may not hold for older rows.
+	NotNull        bool
+	NullCheck      string
+	NullCheckOid   uint32
+	NullCheckLocal bool
+	NoInherit      bool
 	// Default is the expression of a default or of a generated column; DefaultOid its pg_attrdef row.
 	Default    string
 	DefaultOid uint32
@@ -35,22 +40,24 @@ type column struct {
 }
 
 const columnsSQL = `
-	SELECT a.attrelid, a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+	SELECT a.attrelid, a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod), a.attnotnull AND coalesce(nn.convalidated, true),
+	       coalesce(nn.conname, ''), coalesce(nn.oid, 0), coalesce(nn.conislocal, true), coalesce(nn.connoinherit, false),
 	       coalesce(pg_get_expr(d.adbin, d.adrelid), ''), coalesce(d.oid, 0), a.attgenerated::text, a.attidentity::text,
 	       CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation
 	            THEN quote_ident(o_n.nspname) || '.' || quote_ident(o.collname) ELSE '' END,
 	       CASE WHEN a.attcollation = 0 THEN false
 	            WHEN o.collname = 'default' AND o_n.nspname = 'pg_catalog' THEN NOT base.bytewise
-	            ELSE NOT o.collisdeterministic OR NOT (coalesce(o.collcollate, '') IN ('C', 'POSIX') AND o.collprovider = 'c') END,
+	            ELSE NOT o.collisdeterministic OR NOT (coalesce(o.collcollate, '') IN ('C', 'POSIX') AND o.collprovider = 'c' OR o.collprovider = 'b') END,
 	       CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text ELSE '' END, t.typstorage::text, t.typstorage <> 'p', a.attcompression::text,
 	       coalesce(a.attstattarget, -1)::int4, coalesce(a.attoptions, '{}'), a.attislocal, false
 	FROM pg_attribute a
 	JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 	JOIN pg_type t ON t.oid = a.atttypid
-	CROSS JOIN (SELECT datcollate IN ('C', 'POSIX') AND datlocprovider = 'c' AS bytewise
+	CROSS JOIN (SELECT datcollate IN ('C', 'POSIX') AND datlocprovider = 'c' OR datlocprovider = 'b' AS bytewise
 	            FROM pg_database WHERE datname = current_database()) base
 	LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 	LEFT JOIN pg_collation o ON o.oid = a.attcollation
+	LEFT JOIN pg_constraint nn ON nn.conrelid = a.attrelid AND nn.contype = 'n' AND nn.conkey = ARRAY[a.attnum]
 	LEFT JOIN pg_namespace o_n ON o_n.oid = o.collnamespace
 	WHERE c.relkind IN ('r', 'p', 'c', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND ` + userSchema + `
 	ORDER BY a.attrelid, a.attnum`

@@ -2,6 +2,15 @@ package postgres
 
 import "context"
 
+// What publications of PostgreSQL 15 and later can say.
+const (
+	publishedColumns = `coalesce(' (' || (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+	                   FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])) || ')', '')`
+	publishedRows    = `coalesce(' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')', '')`
+	publishedSchemas = `(SELECT string_agg('TABLES IN SCHEMA ' || quote_ident(n.nspname), ', ' ORDER BY n.nspname) FROM pg_publication_namespace s
+	            JOIN pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = p.oid)`
+)
+
 // cutoverSQL finds what would act on the work of applying changes, or on what it writes.
 const cutoverSQL = `
 	SELECT 'pg_event_trigger'::regclass::oid, e.oid, 'event trigger', quote_ident(e.evtname), 'CREATE EVENT TRIGGER ' || quote_ident(e.evtname) || ' ON ' || e.evtevent
@@ -13,14 +22,12 @@ const cutoverSQL = `
 	FROM pg_event_trigger e WHERE NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_event_trigger'::regclass AND x.objid = e.oid AND x.deptype = 'e')
 	UNION ALL
 	SELECT 'pg_publication'::regclass, p.oid, 'publication', quote_ident(p.pubname), 'CREATE PUBLICATION ' || quote_ident(p.pubname)
-	       || CASE WHEN p.puballtables THEN ' FOR ALL TABLES' ELSE coalesce(' FOR ' || (SELECT string_agg(o.text, ', ' ORDER BY o.text) FROM (
-	            SELECT 'TABLE ONLY ' || r.prrelid::regclass || coalesce(' (' || (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
-	                   FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])) || ')', '')
-	                   || coalesce(' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')', '') AS text FROM pg_publication_rel r WHERE r.prpubid = p.oid
-	            UNION ALL SELECT 'TABLES IN SCHEMA ' || quote_ident(n.nspname) FROM pg_publication_namespace s JOIN pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = p.oid) o), '') END
+	       || CASE WHEN p.puballtables THEN ' FOR ALL TABLES' ELSE coalesce(' FOR ' || nullif(concat_ws(', ', 'TABLE ' || (SELECT string_agg('ONLY ' || r.prrelid::regclass || ` + publishedColumns + ` || ` + publishedRows + `, ', ' ORDER BY r.prrelid::regclass::text)
+	            FROM pg_publication_rel r WHERE r.prpubid = p.oid), ` + publishedSchemas + `), ''), '') END
 	       || ' WITH (publish = ' || quote_literal(concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END,
 	            CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END))
-	       || CASE WHEN p.pubviaroot THEN ', publish_via_partition_root = true' ELSE '' END || ')'
+	       || CASE WHEN p.pubviaroot THEN ', publish_via_partition_root = true' ELSE '' END
+	       || CASE to_jsonb(p) ->> 'pubgencols' WHEN 's' THEN ', publish_generated_columns = stored' ELSE '' END || ')'
 	FROM pg_publication p WHERE p.pubname !~ '^drover_'
 	ORDER BY 1, 2`
 

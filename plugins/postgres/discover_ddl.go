@@ -59,6 +59,7 @@ func (c *catalog) addTable(r *pgRel, n *node) {
 	c.alias(objRef{pgTypeClass, c.arrayOf[r.Type]}, n)
 	for _, col := range c.columns[r.Oid] {
 		c.alias(objRef{pgAttrdefClass, col.DefaultOid}, n)
+		c.alias(objRef{pgConstraintClass, col.NullCheckOid}, n)
 	}
 	for _, s := range c.owned[r.Oid] {
 		seq := c.byRef[objRef{pgClassClass, s.Oid}]
@@ -91,9 +92,10 @@ func (c *catalog) createTable(r *pgRel) string {
 	var items []string
 	for _, col := range c.columns[r.Oid] {
 		switch {
-		case r.OfType != "":
-		case col.Local || r.Partition:
+		case r.OfType == "" && (col.Local || r.Partition):
 			items = append(items, c.columnDef(r, col))
+		case col.NotNull && col.NullCheck != "" && (col.NullCheckLocal || !c.parentSays(r, col)): // it would be named after the parent's
+			items = append(items, "CONSTRAINT "+ident(col.NullCheck)+" NOT NULL "+ident(col.Name)+col.inheritance())
 		}
 	}
 	for _, k := range c.checks[r.Oid] {
@@ -164,15 +166,31 @@ func (c *catalog) columnDef(r *pgRel, col *column) string {
 		s += " GENERATED ALWAYS AS (" + col.Default + ") STORED"
 	case col.Generated == "v":
 		s += " GENERATED ALWAYS AS (" + col.Default + ") VIRTUAL"
-	case col.Identity != "":
+	case col.Identity != "" && c.ownsIdentity(r, col):
 		s += c.identity(r, col)
+	case col.Identity != "": // the partitioned table's, and there with ATTACH PARTITION
 	case col.Default != "" && !col.Late:
 		s += " DEFAULT " + col.Default
 	}
 	if col.NotNull {
-		s += " NOT NULL"
+		if r.ownNullCheck(col) {
+			s += " CONSTRAINT " + ident(col.NullCheck)
+		}
+		s += " NOT NULL" + col.inheritance()
 	}
 	return s
+}
+
+// ownNullCheck: the constraint of a NOT NULL column is not what the server would make of the two words.
+func (r *pgRel) ownNullCheck(col *column) bool {
+	return col.NullCheck != "" && (col.NullCheck != r.Name+"_"+col.Name+"_not_null" || col.NoInherit)
+}
+
+func (col *column) inheritance() string {
+	if col.NoInherit {
+		return " NO INHERIT"
+	}
+	return ""
 }
 
 func (c *catalog) identity(r *pgRel, col *column) string {
@@ -188,6 +206,11 @@ func (c *catalog) identity(r *pgRel, col *column) string {
 	return s
 }
 
+// ownsIdentity: since PostgreSQL 17 the identity columns of partitions take their values from their parent's sequence.
+func (c *catalog) ownsIdentity(r *pgRel, col *column) bool {
+	return !r.Partition || slices.ContainsFunc(c.owned[r.Oid], func(q *sequence) bool { return q.Identity && q.OwnerColumn == col.Num })
+}
+
 // afterCreate is what CREATE TABLE has no words for.
 func (c *catalog) afterCreate(r *pgRel) []string {
 	var out []string
@@ -197,6 +220,9 @@ func (c *catalog) afterCreate(r *pgRel) []string {
 		inherited := !col.Local && !r.Partition
 		if inherited || r.OfType != "" {
 			out = append(out, inheritedColumn(at, col)...)
+			if c.setsNotNull(r, col) {
+				out = append(out, at+"SET NOT NULL")
+			}
 		}
 		out = append(out, columnSettings(at, col, inherited)...)
 		if inherited && col.Toastable && r.Kind != "f" {
@@ -261,8 +287,17 @@ func inheritedColumn(at string, col *column) []string {
 	case col.Identity == "":
 		out = append(out, at+"DROP DEFAULT")
 	}
-	if col.NotNull {
-		out = append(out, at+"SET NOT NULL")
-	}
 	return out
+}
+
+// setsNotNull: a column that is inherited, or of a type's, is NOT NULL of its own accord.
+func (c *catalog) setsNotNull(r *pgRel, col *column) bool {
+	return col.NotNull && (col.NullCheck == "" || col.NullCheckLocal && !col.NoInherit) && (r.OfType != "" || col.NullCheck != "" || !c.parentSays(r, col))
+}
+
+// parentSays: NULL is kept out of the column of a parent, and so of this one.
+func (c *catalog) parentSays(r *pgRel, col *column) bool {
+	return slices.ContainsFunc(r.Parents, func(p uint32) bool {
+		return slices.ContainsFunc(c.columns[p], func(of *column) bool { return of.Name == col.Name && of.NotNull })
+	})
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -60,15 +61,53 @@ func (c *catalog) readGrants(ctx context.Context) error {
 		if on := c.byRef[objRef{g.Class, g.Oid}]; g.Kind != "d" && g.Oid >= firstUserOID && (on == nil || on.gone != "") {
 			continue
 		}
-		c.grantTo(steps, g.Grantee, g.sql())
+		for _, privileges := range c.worded(g.Kind, g.Privileges) {
+			g.Privileges = privileges
+			c.grantTo(steps, g.Grantee, g.sql())
+		}
 	}
 	if err := c.readDefaultGrants(ctx, steps); err != nil {
+		return err
+	}
+	if err := c.grantPublic(ctx, steps); err != nil {
 		return err
 	}
 	for _, who := range slices.Sorted(maps.Keys(steps)) {
 		c.add(objRef{}, steps[who])
 	}
 	return nil
+}
+
+// grantPublic says whether everybody may create in the schema public: until PostgreSQL 14 they may unless somebody forbids it, since
+// then only if somebody allows it.
+func (c *catalog) grantPublic(ctx context.Context, steps map[string]*node) error {
+	if c.major() >= 15 || c.byRef[objRef{pgNamespaceClass, publicOID}] == nil {
+		return nil
+	}
+	found, err := list[struct{ May bool }](ctx, c.tx, fmt.Sprintf(`SELECT EXISTS (SELECT FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x
+		WHERE x.grantee = 0 AND x.privilege_type = 'CREATE') FROM pg_namespace n WHERE n.oid = %d`, publicOID))
+	for _, f := range found {
+		c.grantTo(steps, "", grantSQL(!f.May, false, "CREATE ON SCHEMA public", ""))
+	}
+	return err
+}
+
+// worded says ALL for every right on a table that the server knows: a newer one knows more. The right that an older one does not know
+// is given apart.
+func (c *catalog) worded(kind, privileges string) []string {
+	const maintain = "MAINTAIN" // since PostgreSQL 17
+	parts := strings.Split(privileges, ",")
+	all := 7
+	if c.major() >= 17 {
+		all++
+	}
+	switch {
+	case kind == "r" && len(parts) == all:
+		return []string{"ALL"}
+	case len(parts) > 1 && slices.Contains(parts, maintain):
+		return []string{strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == maintain }), ","), maintain}
+	}
+	return []string{privileges}
 }
 
 func (c *catalog) grantTo(steps map[string]*node, who, sql string) {
@@ -150,8 +189,10 @@ func (c *catalog) readDefaultGrants(ctx context.Context, steps map[string]*node)
 		if d.Schema != "" {
 			sql += " IN SCHEMA " + ident(d.Schema)
 		}
-		word := map[string]string{"r": "TABLES", "S": "SEQUENCES", "f": "ROUTINES", "T": "TYPES", "n": "SCHEMAS"}[d.Kind]
-		c.grantTo(steps, d.Grantee, sql+" "+grantSQL(d.Revoked, d.Option, d.Privileges+" ON "+word, d.Grantee))
+		word := map[string]string{"r": "TABLES", "S": "SEQUENCES", "f": "ROUTINES", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}[d.Kind]
+		for _, privileges := range c.worded(d.Kind, d.Privileges) {
+			c.grantTo(steps, d.Grantee, sql+" "+grantSQL(d.Revoked, d.Option, privileges+" ON "+word, d.Grantee))
+		}
 	}
 	return nil
 }

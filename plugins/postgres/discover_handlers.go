@@ -9,10 +9,10 @@ var handledSQL = `
 	       || CASE WHEN l.lanvalidator <> 0 THEN ' VALIDATOR ' || l.lanvalidator::regproc ELSE '' END
 	FROM pg_language l, pg_identify_object('pg_language'::regclass, l.oid, 0) i WHERE l.lanispl AND ` + usersOwn("pg_language", "l.oid") + `
 	UNION ALL
-	SELECT 'pg_transform'::regclass, t.oid, 'transform', i.identity, 'CREATE TRANSFORM FOR ' || format_type(t.trftype, NULL) || ' LANGUAGE ' || quote_ident(l.lanname) || ' ('
+	SELECT 'pg_transform'::regclass, t.oid, 'transform', 'for ' || format_type(t.trftype, NULL) || ' on language ' || quote_ident(l.lanname), 'CREATE TRANSFORM FOR ' || format_type(t.trftype, NULL) || ' LANGUAGE ' || quote_ident(l.lanname) || ' ('
 	       || concat_ws(', ', CASE WHEN t.trffromsql <> 0 THEN 'FROM SQL WITH FUNCTION ' || t.trffromsql::regprocedure END,
 	                    CASE WHEN t.trftosql <> 0 THEN 'TO SQL WITH FUNCTION ' || t.trftosql::regprocedure END) || ')'
-	FROM pg_transform t JOIN pg_language l ON l.oid = t.trflang, pg_identify_object('pg_transform'::regclass, t.oid, 0) i WHERE ` + usersOwn("pg_transform", "t.oid") + `
+	FROM pg_transform t JOIN pg_language l ON l.oid = t.trflang WHERE ` + usersOwn("pg_transform", "t.oid") + `
 	UNION ALL
 	SELECT 'pg_am'::regclass, a.oid, 'access method', i.identity, 'CREATE ACCESS METHOD ' || i.identity || CASE a.amtype WHEN 'i' THEN ' TYPE INDEX' ELSE ' TYPE TABLE' END
 	       || ' HANDLER ' || a.amhandler

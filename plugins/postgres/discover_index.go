@@ -124,7 +124,7 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 	found, err := list[constraint](ctx, c.tx, `
 		SELECT k.oid, k.conrelid, k.confrelid, k.conname, pg_get_constraintdef(k.oid), k.contype::text, k.convalidated, k.conislocal
 		FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'f') AND k.conparentid = 0 AND (k.contype = 'f' OR (k.contype = 'c' AND NOT k.convalidated AND k.conislocal))
+		WHERE c.relkind IN ('r', 'p', 'f') AND k.conparentid = 0 AND (k.contype = 'f' OR (k.contype IN ('c', 'n') AND NOT k.convalidated AND k.conislocal))
 		  AND `+userSchema+` ORDER BY k.oid`)
 	if err != nil {
 		return err
@@ -142,6 +142,8 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 			n.kind = "foreign table check"
 		case k.Type == "c":
 			n.kind = "check"
+		case k.Type == "n":
+			n.kind = "not null"
 		}
 		c.addTo(objRef{pgClassClass, k.Rel}, objRef{pgConstraintClass, k.Oid}, n)
 		if k.Type == "f" && k.Valid && r.Kind != "p" {

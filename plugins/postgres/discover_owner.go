@@ -122,7 +122,11 @@ func commentTarget(kind, identity string) string {
 			return "CONSTRAINT " + name + " ON DOMAIN " + domain
 		}
 	case kind == "transform":
-		if what, language, ok := cut(" on language "); ok {
+		what, language, ok := cut(" on language ")
+		if !ok { // PostgreSQL 18 says it so
+			what, language, ok = cut(" language ")
+		}
+		if ok {
 			return "TRANSFORM " + strings.ToUpper(what[:4]) + what[4:] + " LANGUAGE " + language
 		}
 	}
@@ -156,10 +160,12 @@ var ownedSQL = `
 // readOwners makes one step per role, the last but grants: a role that the target lacks costs one warning, not one per object.
 func (c *catalog) readOwners(ctx context.Context) error {
 	found, err := list[struct {
-		Class, Oid     uint32
-		Owner          string
+		Class, Oid uint32
+		Owner      string
+		// Preset: initdb chose it, the owner of the database since PostgreSQL 15, before that the first superuser.
+		Preset         bool
 		Type, Identity string
-	}](ctx, c.tx, `SELECT o.class, o.oid, pg_get_userbyid(o.owner), i.type, i.identity FROM (`+ownedSQL+`) o,
+	}](ctx, c.tx, `SELECT o.class, o.oid, pg_get_userbyid(o.owner), o.owner = 6171 OR o.owner = 10 AND current_setting('server_version_num')::int < 150000, i.type, i.identity FROM (`+ownedSQL+`) o,
 		pg_identify_object(o.class, o.oid, 0) i WHERE i.identity IS NOT NULL ORDER BY 1, 2`)
 	if err != nil {
 		return err
@@ -172,7 +178,7 @@ func (c *catalog) readOwners(ctx context.Context) error {
 	steps := map[group]*node{}
 	for _, o := range found {
 		on := c.byRef[objRef{o.Class, o.Oid}]
-		if on == nil || !carried[on] || on.kind == "extension" || on.object == "public" && o.Owner == "pg_database_owner" {
+		if on == nil || !carried[on] || on.kind == "extension" || on.object == "public" && o.Preset {
 			continue
 		}
 		g := group{max(inFinish, on.phase), o.Owner}

@@ -37,11 +37,12 @@ func (c *catalog) readFunctions(ctx context.Context) error {
 
 func (c *catalog) readCollations(ctx context.Context) error {
 	found, err := list[named](ctx, c.tx, `
-		SELECT o.oid, n.nspname, o.collname, 'provider = ' || CASE o.collprovider WHEN 'i' THEN 'icu' ELSE 'libc' END
+		SELECT o.oid, n.nspname, o.collname, 'provider = ' || CASE o.collprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END
 		       || CASE WHEN to_jsonb(o) ->> 'colliculocale' IS NOT NULL OR to_jsonb(o) ->> 'colllocale' IS NOT NULL
 		               THEN ', locale = ' || quote_literal(coalesce(to_jsonb(o) ->> 'colliculocale', to_jsonb(o) ->> 'colllocale'))
 		               WHEN o.collprovider = 'i' THEN ', locale = ' || quote_literal(o.collcollate)
 		               ELSE ', lc_collate = ' || quote_literal(o.collcollate) || ', lc_ctype = ' || quote_literal(o.collctype) END
+		       || coalesce(', rules = ' || quote_literal(to_jsonb(o) ->> 'collicurules'), '')
 		       || CASE WHEN o.collisdeterministic THEN '' ELSE ', deterministic = false' END
 		FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace
 		WHERE `+userSchema+` AND `+notMember("pg_collation", "o.oid")+` ORDER BY o.oid`)

@@ -120,7 +120,7 @@ func (c *catalog) readKeys(ctx context.Context) error {
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 		  AND (i.indimmediate OR i.indisprimary) AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid
-		       AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND NOT a.attnotnull) AND `+userSchema+`
+		       AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND `+mayBeNull+`) AND `+userSchema+`
 		ORDER BY i.indrelid, i.indisreplident DESC, i.indisprimary DESC, i.indnkeyatts, i.indexrelid`)
 	if err != nil {
 		return err

@@ -23,7 +23,8 @@ const typeDefsSQL = `
 	            || CASE WHEN t.typcollation <> b.typcollation THEN ' COLLATE ' || quote_ident(cn.nspname) || '.' || quote_ident(co.collname) ELSE '' END
 	            || CASE WHEN t.typdefaultbin IS NOT NULL THEN ' DEFAULT ' || pg_get_expr(t.typdefaultbin, 0)
 	                    WHEN t.typdefault IS NOT NULL THEN ' DEFAULT ' || quote_literal(t.typdefault) ELSE '' END
-	            || CASE WHEN t.typnotnull THEN ' NOT NULL' ELSE '' END
+	            || CASE WHEN t.typnotnull THEN coalesce((SELECT ' CONSTRAINT ' || quote_ident(nn.conname) FROM pg_constraint nn
+	                    WHERE nn.contypid = t.oid AND nn.contype = 'n' AND nn.conname <> t.typname || '_not_null'), '') || ' NOT NULL' ELSE '' END
 	          WHEN 'r' THEN 'subtype = ' || format_type(r.rngsubtype, NULL)
 	            || ', subtype_opclass = ' || quote_ident(opn.nspname) || '.' || quote_ident(op.opcname)
 	            || CASE WHEN r.rngcollation <> 0 AND r.rngcollation <> sub.typcollation
@@ -111,13 +112,18 @@ func (c *catalog) shellStep(t *typeDef, whole *node) {
 func (c *catalog) readDomainChecks(ctx context.Context) error {
 	found, err := list[struct {
 		Oid, Type uint32
+		NotNull   bool
 		Name, Def string
 	}](ctx, c.tx, `
-		SELECT k.oid, k.contypid, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k
-		WHERE k.contypid >= 16384 AND k.contype = 'c' ORDER BY k.contypid, k.conname COLLATE "C"`)
+		SELECT k.oid, k.contypid, k.contype = 'n', k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k
+		WHERE k.contypid >= 16384 AND k.contype IN ('c', 'n') ORDER BY k.contypid, k.conname COLLATE "C"`)
 	for _, k := range found {
 		on := c.byRef[objRef{pgTypeClass, k.Type}]
 		if on == nil || on.kind != "domain" {
+			continue
+		}
+		if k.NotNull { // part of CREATE DOMAIN, and a constraint since PostgreSQL 17
+			c.alias(objRef{pgConstraintClass, k.Oid}, on)
 			continue
 		}
 		t := c.types[k.Type]

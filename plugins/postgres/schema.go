@@ -30,7 +30,8 @@ const (
 	// the sink's pause limit must not end a session that waits for its next step.
 	schemaSettings = "SET search_path = pg_catalog; SET check_function_bodies = off; SET maintenance_work_mem = '96MB'; " +
 		"SET default_tablespace = ''; SET default_table_access_method = heap; SET idle_in_transaction_session_timeout = 0; " +
-		"SET default_toast_compression = pglz; SET row_security = off"
+		"SET row_security = off"
+	compressionSetting = "; SET default_toast_compression = pglz" // since PostgreSQL 14
 )
 
 // ApplySchema runs steps in the order of their phases and dependencies. Done steps are marked in the same transaction and
@@ -42,7 +43,7 @@ func (s *Sink) ApplySchema(ctx context.Context, req *connectorv1.ApplySchemaRequ
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	for _, phase := range phases(req.Steps) {
+	for _, phase := range phases(forMajor(r.major, req.Steps)) {
 		for _, wave := range waves(phase) {
 			if err := r.wave(ctx, wave); err != nil {
 				return err
@@ -64,6 +65,7 @@ type schemaRun struct {
 	open    []*pgx.Conn
 	done    map[string]bool
 	user    string
+	major   int
 	headway headway
 	// beside: changes are being applied to the tables meanwhile.
 	beside   bool
@@ -109,6 +111,7 @@ func (r *schemaRun) load(ctx context.Context) error {
 			(SELECT reset_val::int8 FROM pg_settings WHERE name = 'deadlock_timeout'),
 			(SELECT reset_val::int8 * 1024 FROM pg_settings WHERE name = 'maintenance_work_mem')`, r.req.Pipeline).Scan(&r.user, &r.beside, &deadlock, &r.memory)
 	}
+	r.major = majorOf(conn.PgConn())
 	r.lockWait = lockWait(time.Duration(deadlock) * time.Millisecond) // the others', not what this session may have set for itself
 	return mapError(err, "target › schema drover")
 }
@@ -127,7 +130,11 @@ func (r *schemaRun) conn(ctx context.Context) (*pgx.Conn, error) {
 	r.mu.Lock()
 	r.open = append(r.open, c)
 	r.mu.Unlock()
-	if _, err = c.PgConn().Exec(ctx, schemaSettings).ReadAll(); err != nil {
+	settings := schemaSettings
+	if majorOf(c.PgConn()) >= 14 {
+		settings += compressionSetting
+	}
+	if _, err = c.PgConn().Exec(ctx, settings).ReadAll(); err != nil {
 		return c, mapError(err, "target")
 	}
 	// Where it is allowed: who waits in a circle finds it out before the stream does.

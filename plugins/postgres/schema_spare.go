@@ -22,7 +22,7 @@ var spared = map[string]bool{
 // holdsRows are steps that make a place for rows, or make sure of something about them.
 func holdsRows(st *connectorv1.SchemaStep) bool {
 	switch st.Kind {
-	case "table", "partitioned table", "default", "primary key", "unique constraint", "exclusion constraint", "foreign key", "check", "domain check":
+	case "table", "partitioned table", "default", "primary key", "unique constraint", "exclusion constraint", "foreign key", "check", "not null", "domain check":
 		return true
 	}
 	return st.Phase == inKeys

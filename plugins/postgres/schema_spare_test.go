@@ -25,7 +25,7 @@ const superuserSQL = `CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY,
 // weakTarget is an empty database and a role that may make tables in it, and little more.
 func weakTarget(t *testing.T) (url, role string) {
 	t.Helper()
-	dst := dev.Database(t)
+	dst := dev.TargetDatabase(t)
 	name := dev.MustQuery(t, dst, "SELECT current_database()")
 	role = "weak_" + name
 	newRole(t, dst, role)
@@ -122,7 +122,7 @@ func TestSchema_WhatASuperuserMadeBeforeIsAccepted(t *testing.T) {
 
 // A function whose library the target's server does not have is named, unless a table needs it.
 func TestSchema_AMissingLibraryIsSparedUnlessATableNeedsIt(t *testing.T) {
-	src, dst := dev.Database(t), dev.Database(t)
+	src, dst := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, src, `CREATE FUNCTION lost(cstring) RETURNS cstring LANGUAGE c IMMUTABLE AS '$libdir/seg', 'seg_in'; CREATE FUNCTION wanted(cstring) RETURNS cstring LANGUAGE c IMMUTABLE AS '$libdir/seg', 'seg_in';
 		CREATE VIEW v AS SELECT lost('1'::cstring) IS NULL AS n; CREATE TABLE t (id int PRIMARY KEY, CHECK (wanted(id::text::cstring) IS NOT NULL));
 		SET allow_system_table_mods = on; UPDATE pg_proc SET probin = '$libdir/nowhere' WHERE proname IN ('lost', 'wanted')`)

@@ -96,6 +96,13 @@ func (r *schemaRun) single(ctx context.Context, conn *pgx.Conn, st *connectorv1.
 func (r *schemaRun) refused(st *connectorv1.SchemaStep, err error, why string) *connectorv1.Problem {
 	p, f := stepProblem(st, err, why), failure{step: st.Kind + " " + st.Object}
 	var pe *pgconn.PgError
+	switch unknown := beyond(st, r.major); {
+	case unknown == "" || why != "":
+	case r.needed[st.Id] || keepsRows(st):
+		p = problem(diag.MissingObject, "target", st.Kind+" "+st.Object, unknown)
+	default:
+		p = spare(st, unknown)
+	}
 	if errors.As(err, &pe) && spared[st.Kind] && !r.needed[st.Id] && why == "" && lacking(st, pe) {
 		p = spare(st, serverError{pe}.Error())
 	}

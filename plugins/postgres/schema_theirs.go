@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"regexp"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,12 +46,35 @@ var compared = map[string]bool{
 	"operator family": true, "operator family members": true, "operator class": true, "conversion": true, "transform": true,
 	"text search dictionary": true, "text search configuration": true, "text search parser": true, "text search template": true,
 	"language": true, "access method": true, "foreign data wrapper": true, "foreign server": true, "user mapping": true, "foreign table": true,
-	"index": true, "primary key": true, "unique constraint": true, "exclusion constraint": true, "foreign key": true, "check": true, "foreign table check": true,
+	"index": true, "primary key": true, "unique constraint": true, "exclusion constraint": true, "foreign key": true, "check": true, "not null": true, "foreign table check": true,
 	"statistics": true, "view": true, "materialised view": true, "trigger": true, "rule": true, "policy": true, "event trigger": true, "publication": true,
 }
+
+// qualifier is a name before the name of a column, or of an object of a schema.
+var qualifier = regexp.MustCompile(`(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)\.`)
+
+// plain leaves the names of tables before those of columns out of a query: since PostgreSQL 16 they are not written where there is
+// but one table.
+func (t theirs) plain(sql string) string {
+	return qualifier.ReplaceAllStringFunc(sql, func(q string) string {
+		name := strings.TrimSuffix(q, ".")
+		_, isSchema := t["schema\x00"+strings.ReplaceAll(strings.Trim(name, `"`), `""`, `"`)]
+		if isSchema || name == "pg_catalog" {
+			return q
+		}
+		return ""
+	})
+}
+
+// querying are kinds whose statements hold a query as the server writes it.
+var querying = map[string]bool{"view": true, "materialised view": true, "rule": true}
 
 // differs reports whether the object of a step exists, and not as the step would make it.
 func (t theirs) differs(st *connectorv1.SchemaStep) (there, differs bool) {
 	sql, there := t[stepName(st)]
-	return there, there && sql[0] != st.Sql[0]
+	differs = there && sql[0] != st.Sql[0]
+	if differs && (querying[st.Kind] || strings.Contains(st.Sql[0], "BEGIN ATOMIC")) {
+		differs = t.plain(sql[0]) != t.plain(st.Sql[0])
+	}
+	return there, differs
 }

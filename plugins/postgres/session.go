@@ -71,6 +71,10 @@ func connect(ctx context.Context, cfg Config, what string, role connectorv1.Role
 	if err != nil {
 		return nil, mapError(err, place(&c.Config))
 	}
+	if err := settle(ctx, conn.PgConn(), place(&c.Config)); err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
 	if role == connectorv1.Role_ROLE_SINK {
 		if err := silenceTriggers(ctx, conn); err != nil {
 			_ = conn.Close(context.WithoutCancel(ctx))
@@ -87,9 +91,17 @@ func silenceTriggers(ctx context.Context, conn *pgx.Conn) error {
 	if errors.As(err, &pe) && pe.Code == "42501" {
 		cc := conn.Config()
 		return diag.ReplicaRole.New(place(&cc.Config), nil, "role %s may not set session_replication_role", cc.User).
-			WithFix("GRANT SET ON PARAMETER session_replication_role TO " + ident(cc.User) + ";")
+			WithFix(letSilence(majorOf(conn.PgConn()), cc.User))
 	}
 	return mapError(err, "target")
+}
+
+// letSilence is the SQL that lets a role silence triggers.
+func letSilence(major int, role string) string {
+	if major < 15 {
+		return "ALTER ROLE " + ident(role) + " SUPERUSER;  -- before PostgreSQL 15 nobody else may"
+	}
+	return "GRANT SET ON PARAMETER session_replication_role TO " + ident(role) + ";"
 }
 
 // connectReplication opens a walsender session on the database of the URL.
@@ -104,6 +116,10 @@ func connectReplication(ctx context.Context, cfg Config, what string) (*pgconn.P
 	conn, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {
 		return nil, mapError(err, place(c))
+	}
+	if err := settle(ctx, conn, place(c)); err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
 	}
 	return conn, nil
 }

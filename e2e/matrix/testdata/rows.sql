@@ -4,7 +4,8 @@ INSERT INTO k_not_null_unique SELECT i, -i, 'v' FROM generate_series(1, 1500) i;
 INSERT INTO k_other_identity SELECT i, md5(i::text)::uuid, i, 'v' FROM generate_series(1, 1500) i;
 INSERT INTO k_full_with_key SELECT i, i, repeat('v', i % 50) FROM generate_series(1, 1500) i;
 INSERT INTO bare SELECT i % 7, NULLIF('v' || i % 3, 'v0'), (ARRAY['NaN', '-0', '0', '1e-300', '-Infinity'])[1 + i % 5]::float8, CASE WHEN i % 4 > 0 THEN '{"a": [1, null]}'::jsonb END FROM generate_series(1, 900) i;
-INSERT INTO bare_wide SELECT (ARRAY['NaN', '1.0', '1.00', '-Infinity', '1e100'])[1 + i % 5]::numeric, decode(md5((i % 9)::text), 'hex'), repeat('big', 40000 * (1 - sign(i % 30)::int) + 1) FROM generate_series(1, 300) i;
+INSERT INTO bare_wide SELECT (ARRAY['NaN', '1.0', '1.00', '-Infinity', '1e100'])[1 + i % 5]::numeric, decode(md5((i % 9)::text), 'hex'), repeat('big', 40000 * (1 - sign(i % 30)::int) + 1) FROM generate_series(1, 300) i; -- since 14
+INSERT INTO bare_wide SELECT (ARRAY['NaN', '1.0', '1.00', '-1e999', '1e100'])[1 + i % 5]::numeric, decode(md5((i % 9)::text), 'hex'), repeat('big', 40000 * (1 - sign(i % 30)::int) + 1) FROM generate_series(1, 300) i; -- before 14
 INSERT INTO bare_loose SELECT (ARRAY['a', 'A', 'ä', NULL])[1 + i % 4], (ARRAY['-0', '0'])[1 + i % 2]::float8, (ARRAY['1', '1.0', '1.00'])[1 + i % 3]::numeric FROM generate_series(1, 400) i;
 INSERT INTO bare_nothing SELECT FROM generate_series(1, 3);
 INSERT INTO toast SELECT i, i, CASE WHEN i % 3 = 0 THEN (SELECT string_agg(md5(i::text || g), '') FROM generate_series(1, 3200) g) END, repeat('plain', i % 5 * 5000), jsonb_build_object('k', repeat('x', 3000)) FROM generate_series(1, 240) i;
@@ -14,7 +15,9 @@ INSERT INTO types (i2, i8, f4, f8, num, num2, m, t, vc, ch, nm, qc, by, ts, tz, 
   p, li, ls, bx, pa, po, ci, h, cit, lt, lq, tv, tq, r4, rn, rt, rf, mr, c, ai, at, an, ae, ac, ad, ah, ar, ads, o, rc, lsn, xid8, jp, n, v)
 SELECT i - 32768, -9223372036854775808 + i, (ARRAY['NaN', '-0', 'Infinity', '1.17549e-38', '3.4e38'])[1 + i % 5]::real,
   (ARRAY['NaN', '-0', '-Infinity', '5e-324', '1.7976931348623157e308', '0.1'])[1 + i % 6]::float8,
-  (ARRAY['NaN', 'Infinity', '-Infinity', '0', '1e-1000', '-9e900', '123456789.000000000000000001', '1.10'])[1 + i % 8]::numeric, i / 7.0, (i / 100.0)::numeric::money,
+  (ARRAY['NaN', 'Infinity', '-Infinity', '0', '1e-1000', '-9e900', '123456789.000000000000000001', '1.10'])[1 + i % 8]::numeric, -- since 14
+  (ARRAY['NaN', '1e999', '-1e999', '0', '1e-1000', '-9e900', '123456789.000000000000000001', '1.10'])[1 + i % 8]::numeric, -- before 14
+  i / 7.0, (i / 100.0)::numeric::money,
   E'tab\t nl\n back\\ quote'' "dq" \u00e4 😀 \\N' || i, left('vc ' || i, 20), 'c' || i % 99, 'name' || i, chr(65 + i % 50)::"char", decode(md5(i::text) || '00ff5c', 'hex'),
   (ARRAY['infinity', '-infinity', '4713-01-01 00:00:00 BC', '294246-12-31 23:59:59.999999', '2000-01-01'])[1 + i % 5]::timestamp,
   (ARRAY['infinity', '-infinity', '0044-03-15 12:00:00+00 BC', '1999-12-31 23:59:59.9996+00'])[1 + i % 4]::timestamptz,
@@ -25,7 +28,9 @@ SELECT i - 32768, -9223372036854775808 + i, (ARRAY['NaN', '-0', 'Infinity', '1.1
   (ARRAY['10.1.2.3/8', '::1', '2001:db8::/32'])[1 + i % 3]::inet, '10.0.0.0/8', '08:00:2b:01:02:03', '08:00:2b:01:02:03:04:05',
   point(i, -i / 3.0), '{1,2,3}', '[(0,0),(1,1)]', '(1,1),(0,0)', '((0,0),(1,1),(2,0))', '((0,0),(1,1),(2,0))', '<(1,2),3>',
   hstore(ARRAY['k "q"', 'n=>', i::text], ARRAY['v', NULL, '']), 'CiText' || i, ('Top.n' || i)::ltree, '*.n1|n2.*', to_tsvector('simple', 'a fat cat ' || i), 'fat & (rat | cat:*)',
-  CASE i % 4 WHEN 0 THEN 'empty' WHEN 1 THEN '(,)' ELSE int4range(i, i + 5) END, numrange(NULL, i, '(]'), tstzrange('-infinity', 'infinity', '[]'), floats(i, i + 0.5), '{[1,3),[5,7)}',
+  CASE i % 4 WHEN 0 THEN 'empty' WHEN 1 THEN '(,)' ELSE int4range(i, i + 5) END, numrange(NULL, i, '(]'), tstzrange('-infinity', 'infinity', '[]'), floats(i, i + 0.5),
+  '{[1,3),[5,7)}', -- since 14
+  '[1,3)', -- before 14
   ROW(i, 'x,"(' || i, 'sad')::pair, ARRAY[i, NULL, 3], ARRAY[['a"b', NULL], ['c,d', '{}']], ARRAY['NaN', 1.50, NULL]::numeric[], ARRAY['sad', NULL, '😀']::mood[], ARRAY[ROW(1, NULL, 'new')::pair, NULL],
   '[-1:1]={2000-01-01,infinity,0044-03-15 BC}', ARRAY['a=>1'::hstore], ARRAY[int4range(1, 2), NULL], ARRAY['c', 'd'], i, 'pg_class', '16/B374D848', (i * 3)::text::xid8, '$.a[*] ? (@ > 1)', i, 'v'
 FROM generate_series(1, 400) i;

@@ -35,7 +35,10 @@ CREATE TABLE types (
   t text, vc varchar(20), ch char(7), nm name, qc "char", by bytea, ts timestamp, tz timestamptz(3), d date, ti time, tt timetz, iv interval,
   bo boolean, b1 bit(5), vb varbit, e mood, dom posint, j json, jb jsonb, x xml, u uuid, ip inet, net cidr, mac macaddr, mac8 macaddr8,
   p point, li line, ls lseg, bx box, pa path, po polygon, ci circle, h hstore, cit citext, lt ltree, lq lquery, tv tsvector, tq tsquery,
-  r4 int4range, rn numrange, rt tstzrange, rf floats, mr int4multirange, c pair, ai int[], at text[][], an numeric[], ae mood[], ac pair[],
+  r4 int4range, rn numrange, rt tstzrange, rf floats, 
+  mr int4multirange, -- since 14
+  mr int4range, -- before 14
+  c pair, ai int[], at text[][], an numeric[], ae mood[], ac pair[],
   ad date[], ah hstore[], ar int4range[], ads codes, o oid, rc regclass, lsn pg_lsn, xid8 xid8, jp jsonpath, n int, v text);
 CREATE INDEX ON types USING gin (jb); CREATE INDEX ON types USING gist (lt); CREATE INDEX ON types USING gin (t gin_trgm_ops);
 CREATE INDEX ON types USING brin (id); CREATE INDEX ON types USING spgist (p); CREATE INDEX ON types USING hash (u);
@@ -66,7 +69,8 @@ CREATE TABLE empty (id uuid PRIMARY KEY, r int4range, v text, EXCLUDE USING gist
 CREATE TABLE always (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int, v text);
 CREATE TABLE generated (n int, twice int GENERATED ALWAYS AS (n * 2) STORED, id int PRIMARY KEY, up text GENERATED ALWAYS AS (upper(v)) STORED, v text);
 CREATE TABLE deferred (id int PRIMARY KEY, pos int UNIQUE DEFERRABLE INITIALLY DEFERRED, n int, v text);
-CREATE TABLE uniques (id int PRIMARY KEY, a int UNIQUE, b text COLLATE "C", c int, n int, UNIQUE NULLS NOT DISTINCT (b, c));
+CREATE TABLE uniques (id int PRIMARY KEY, a int UNIQUE, b text COLLATE "C", c int, n int, UNIQUE NULLS NOT DISTINCT (b, c)); -- since 15
+CREATE TABLE uniques (id int PRIMARY KEY, a int UNIQUE, b text COLLATE "C", c int, n int, UNIQUE (b, c)); -- before 15
 CREATE UNIQUE INDEX uniques_expr ON uniques (lower(b), a) WHERE n > 0;
 CREATE TABLE excluded (id int PRIMARY KEY, during int4range, n int, CONSTRAINT no_overlap EXCLUDE USING gist (during WITH &&) DEFERRABLE);
 CREATE TABLE customer (id int PRIMARY KEY, name code NOT NULL, n int);

@@ -23,7 +23,8 @@ CREATE TYPE k."Odd, one" (INPUT = k.odd_in, OUTPUT = k.odd_out, TYPMOD_IN = k.od
   ALIGNMENT = int4, CATEGORY = 'S', PREFERRED = false, DELIMITER = ';', COLLATABLE = true);
 CREATE CAST (bigint AS k.whole) WITHOUT FUNCTION AS IMPLICIT; CREATE CAST (k.whole AS bigint) WITHOUT FUNCTION; COMMENT ON CAST (bigint AS k.whole) IS 'binary';
 CREATE TYPE k.steps; CREATE FUNCTION k.steps_canonical(k.steps) RETURNS k.steps LANGUAGE internal IMMUTABLE STRICT AS 'int8range_canonical';
-CREATE TYPE k.steps AS RANGE (SUBTYPE = bigint, CANONICAL = k.steps_canonical, MULTIRANGE_TYPE_NAME = k.many_steps);
+CREATE TYPE k.steps AS RANGE (SUBTYPE = bigint, CANONICAL = k.steps_canonical, MULTIRANGE_TYPE_NAME = k.many_steps); -- since 14
+CREATE TYPE k.steps AS RANGE (SUBTYPE = bigint, CANONICAL = k.steps_canonical); CREATE DOMAIN k.many_steps AS int; -- before 14
 CREATE DOMAIN k.late AS int CONSTRAINT sure CHECK (VALUE > 0); ALTER DOMAIN k.late ADD CONSTRAINT unsure CHECK (VALUE < 100) NOT VALID; COMMENT ON CONSTRAINT unsure ON DOMAIN k.late IS 'not valid';
 
 -- Operators, families and classes: of the type above, in its own class, loose in its family, and in a family of the server's.
@@ -95,10 +96,14 @@ CREATE TABLE k.heir (d int) INHERITS (k.parent); ALTER TABLE k.heir ALTER b SET 
 CREATE FOREIGN TABLE k.far_heir () INHERITS (k.parent) SERVER here OPTIONS (filename '/dev/null');
 CREATE TABLE k.split (id int, v text, PRIMARY KEY (id)) PARTITION BY RANGE (id); CREATE TABLE k.split_1 PARTITION OF k.split FOR VALUES FROM (0) TO (100) WITH (fillfactor = 50);
 CREATE TABLE k.whole_list (w k.whole) PARTITION BY LIST (w); CREATE FOREIGN TABLE k.far_part PARTITION OF k.whole_list FOR VALUES IN ('1') SERVER here OPTIONS (filename '/dev/null'); CREATE TABLE k.near_part PARTITION OF k.whole_list DEFAULT;
-CREATE UNLOGGED TABLE k.quick (id serial, i int GENERATED ALWAYS AS IDENTITY); ALTER TABLE k.quick REPLICA IDENTITY NOTHING; CREATE UNLOGGED SEQUENCE k.quick_seq; ALTER SEQUENCE k.quick_id_seq SET LOGGED;
+CREATE UNLOGGED TABLE k.quick (id serial, i int GENERATED ALWAYS AS IDENTITY); ALTER TABLE k.quick REPLICA IDENTITY NOTHING; 
+CREATE UNLOGGED SEQUENCE k.quick_seq; ALTER SEQUENCE k.quick_id_seq SET LOGGED; -- since 15
+CREATE SEQUENCE k.quick_seq; -- before 15
 CREATE MATERIALIZED VIEW k.mv AS SELECT n, txt FROM k.t; ALTER MATERIALIZED VIEW k.mv ALTER n SET STATISTICS 22, ALTER txt SET STORAGE external, ALTER n SET (n_distinct = 3), ALTER txt SET COMPRESSION pglz; ALTER TABLE k.mv REPLICA IDENTITY FULL;
 CREATE INDEX mv_n ON k.mv (n); ALTER MATERIALIZED VIEW k.mv CLUSTER ON mv_n; COMMENT ON COLUMN k.mv.n IS 'mv column';
-CREATE VIEW k.v WITH (security_invoker = true) AS SELECT id, n FROM k.t; CREATE RULE v_ins AS ON INSERT TO k.v DO INSTEAD NOTHING; COMMENT ON RULE v_ins ON k.v IS 'rule';
+CREATE VIEW k.v WITH (security_invoker = true) AS SELECT id, n FROM k.t; -- since 15
+CREATE VIEW k.v AS SELECT id, n FROM k.t; -- before 15
+CREATE RULE v_ins AS ON INSERT TO k.v DO INSTEAD NOTHING; COMMENT ON RULE v_ins ON k.v IS 'rule';
 ALTER TABLE k.t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON k.t TO pg_monitor, pg_read_all_data USING (n > 0);
 GRANT SELECT (n), UPDATE (txt) ON k.t TO pg_monitor; GRANT ALL ON SEQUENCE k.quick_seq TO pg_monitor;
 CREATE COLLATION k.num (provider = icu, locale = 'en-u-kn-true'); COMMENT ON COLLATION k.num IS 'collation';
@@ -118,7 +123,9 @@ ALTER DEFAULT PRIVILEGES FOR ROLE pg_monitor IN SCHEMA k GRANT EXECUTE ON FUNCTI
 
 -- What belongs to the database itself, what acts later, what cannot move.
 CREATE FUNCTION k.on_drop() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER et ON sql_drop EXECUTE FUNCTION k.on_drop(); COMMENT ON EVENT TRIGGER et IS 'event';
-CREATE PUBLICATION pub FOR TABLE k.split_1 (id) WITH (publish = 'insert'); COMMENT ON PUBLICATION pub IS 'pub'; ALTER PUBLICATION pub OWNER TO pg_monitor;
+CREATE PUBLICATION pub FOR TABLE k.split_1 (id) WITH (publish = 'insert'); -- since 15
+CREATE PUBLICATION pub FOR TABLE k.split_1 WITH (publish = 'insert'); -- before 15
+COMMENT ON PUBLICATION pub IS 'pub'; ALTER PUBLICATION pub OWNER TO pg_monitor;
 SELECT lo_from_bytea(0, 'large');
 DO $x$ BEGIN
   EXECUTE format($$COMMENT ON DATABASE %1$I IS 'data''base'; GRANT CREATE ON DATABASE %1$I TO pg_monitor; REVOKE TEMPORARY ON DATABASE %1$I FROM PUBLIC$$, current_database());
