@@ -79,7 +79,7 @@ func TestFollow_AHugeValue(t *testing.T) {
 			if s := w.Stop(); s.Commits == 0 {
 				t.Error("nobody wrote meanwhile")
 			}
-			if mb := memory(); mb > 400 || mb < 40 {
+			if mb := memory(); mb > 400 || mb < 20 {
 				t.Errorf("%d MB of memory", mb)
 			} else {
 				t.Logf("%d MB", mb)
@@ -108,7 +108,7 @@ func TestFollow_AHugeValueWithoutAKey(t *testing.T) {
 		}
 		return nil
 	})
-	if mb := memory(); mb > 400 || mb < 40 {
+	if mb := memory(); mb > 400 || mb < 20 {
 		t.Errorf("%d MB of memory", mb)
 	} else {
 		t.Logf("%d MB", mb)

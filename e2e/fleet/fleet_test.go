@@ -91,7 +91,7 @@ func TestFleet_LargeRowsPassInPieces(t *testing.T) {
 		}
 		return nil
 	})
-	if mb := memory(); mb > 400 || mb < 40 {
+	if mb := memory(); mb > 400 || mb < 20 {
 		t.Errorf("%d MB of memory", mb)
 	} else {
 		t.Logf("%d MB", mb)

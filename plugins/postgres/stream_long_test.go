@@ -213,8 +213,24 @@ func TestLongMessages_EndWithTheStream(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
+		if cap(st.conn.buf) > walBuffer {
+			t.Errorf("the buffer has grown to %d", cap(st.conn.buf))
+		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("it waits for bytes that do not come")
+	}
+}
+
+// The beginning of a long message, alone in the buffer, is no reason to make room for all of it.
+func TestLongMessages_GetNoRoom(t *testing.T) {
+	c := &walConn{buf: make([]byte, walBuffer), whole: wholeMessage}
+	c.w = copy(c.buf, messageOf(make([]byte, wholeMessage+1))[:10])
+	if c.room(); len(c.buf) > walBuffer {
+		t.Errorf("the buffer has grown to %d", len(c.buf))
+	}
+	c.w = copy(c.buf, messageOf(make([]byte, wholeMessage/2))[:10])
+	if c.room(); len(c.buf) < wholeMessage/2 {
+		t.Errorf("a message that is read whole has only %d", len(c.buf))
 	}
 }
 
