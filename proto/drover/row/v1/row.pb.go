@@ -1286,8 +1286,10 @@ func (x *ChunkBegin) GetLane() string {
 // ChunkData carries whole bytes of the lane: Arrow record batch message, or native bytes
 // (cut anywhere).
 type ChunkData struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Chunk         uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Chunk uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// A piece of a row that is too large to be decoded: bytes of COPY's binary form in a chunk of lane "arrow".
+	Native        bool `protobuf:"varint,2,opt,name=native,proto3" json:"native,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1327,6 +1329,13 @@ func (x *ChunkData) GetChunk() uint64 {
 		return x.Chunk
 	}
 	return 0
+}
+
+func (x *ChunkData) GetNative() bool {
+	if x != nil {
+		return x.Native
+	}
+	return false
 }
 
 type ChunkEnd struct {
@@ -1990,9 +1999,10 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"ChunkBegin\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\rR\x05table\x12\x12\n" +
-	"\x04lane\x18\x03 \x01(\tR\x04lane\"!\n" +
+	"\x04lane\x18\x03 \x01(\tR\x04lane\"9\n" +
 	"\tChunkData\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\">\n" +
+	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x16\n" +
+	"\x06native\x18\x02 \x01(\bR\x06native\">\n" +
 	"\bChunkEnd\x122\n" +
 	"\x06result\x18\x01 \x01(\v2\x1a.drover.row.v1.ChunkResultR\x06result\"n\n" +
 	"\vTableSchema\x12\x14\n" +
