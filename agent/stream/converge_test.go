@@ -26,6 +26,8 @@ func TestModel_Converges(t *testing.T) {
 	for name, r := range map[string]rules{
 		"exact coverage, partial images": {},
 		"commits that stay invisible":    {slow: true},
+		"large rows":                     {large: true, truncates: true},
+		"large rows, one unit":           {large: true, unit: true, slow: true},
 		"one unit":                       {unit: true},
 		"no key":                         {unit: true, fullRow: true, fullImages: true},
 		"floors only, full images":       {noExact: true, fullImages: true},
@@ -35,6 +37,9 @@ func TestModel_Converges(t *testing.T) {
 			t.Log(stats)
 			if !r.noExact && stats["compared"] == 0 {
 				t.Error("no run compares while it goes on")
+			}
+			if r.large && stats["renewed"] == 0 {
+				t.Error("no row was read again for its size")
 			}
 			if failed > 0 {
 				t.Errorf("%d of 1000 runs failed, the first with: %s", failed, first)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type fakeSource struct {
 	from    []byte
 	emitted int
 	floor   *rowv1.Floor
+	sent    atomic.Int64 // pieces of rows that are read again
 }
 
 func (s *fakeSource) Position(context.Context, *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error) {
@@ -69,11 +71,23 @@ func (s *fakeSource) Stream(ctx context.Context, start *connectorv1.StreamReques
 	}
 }
 
+// pieces are those of a row that is read again as a stream.
+const pieces = 50
+
 func (s *fakeSource) Reread(_ context.Context, r *connectorv1.RereadRequest, emit func(*sdk.Frame) error) error {
 	s.mu.Lock()
 	s.floor = r.Floor
 	s.mu.Unlock()
-	return emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: &rowv1.Reread{Table: r.Table.Index}}}, nil))
+	if err := emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: &rowv1.Reread{Table: r.Table.Index, Lane: r.Lane}}}, nil)); err != nil || r.Lane == "" {
+		return err
+	}
+	for range pieces {
+		s.sent.Add(1)
+		if err := emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkData{ChunkData: &rowv1.ChunkData{}}}, make([]byte, 1<<20))); err != nil {
+			return err
+		}
+	}
+	return emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkEnd{ChunkEnd: &rowv1.ChunkEnd{}}}, nil))
 }
 
 func (s *fakeSource) see(c *rowv1.Coverage) {
@@ -97,8 +111,9 @@ type fakeSink struct {
 	recovered *connectorv1.RecoverResponse
 	got       chan *rowv1.FrameHeader
 	permits   chan struct{}
-	// ask makes the sink ask for a key before it commits.
-	ask bool
+	// ask makes the sink ask for a key before it commits, lane for its row in pieces.
+	ask  bool
+	lane string
 }
 
 func (s *fakeSink) Recover(context.Context, *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
@@ -126,14 +141,17 @@ func (s *fakeSink) Apply(ctx context.Context, next func() (*sdk.Frame, error), r
 		}
 		if s.ask {
 			s.ask = false
-			if err := respond(&connectorv1.ApplyResponse{Kind: &connectorv1.ApplyResponse_Reread{Reread: &connectorv1.RereadNeeded{Table: keyedTable}}}); err != nil {
+			if err := respond(&connectorv1.ApplyResponse{Kind: &connectorv1.ApplyResponse_Reread{Reread: &connectorv1.RereadNeeded{Table: keyedTable, Lane: s.lane}}}); err != nil {
 				return err
 			}
-			f, err := next()
-			if err != nil {
-				return err
+			for more := true; more; {
+				f, err := next()
+				if err != nil {
+					return err
+				}
+				s.got <- f.Header
+				more = s.lane != "" && f.Header.GetChunkEnd() == nil
 			}
-			s.got <- f.Header
 		}
 		select {
 		case <-s.permits:

@@ -35,6 +35,8 @@ type feed struct {
 	token     []byte
 	lastToken time.Time
 	reread    *connectorv1.RereadNeeded
+	// answer is what the source has to say to the last question; only next touches it.
+	answer answer
 	// committed is durable at the target, released the last position with rows that was sent.
 	committed, released []byte
 	// blind: the next round waits only to become visible at the source.
@@ -69,12 +71,15 @@ func (f *feed) free() {
 // next gives the sink its next frame. It blocks until the gate releases one; io.EOF ends the stream at the end of a round.
 func (s *Stream) next(ctx context.Context) (*sdk.Frame, error) {
 	for {
+		if f, err := s.feed.answer.next(ctx); f != nil || err != nil {
+			return f, err
+		}
 		f, reread, err := s.offer(stop.IsDraining(ctx))
 		switch {
 		case err != nil:
 			return nil, err
 		case reread != nil:
-			return s.answer(ctx, reread)
+			return s.readAgain(ctx, reread)
 		case f != nil:
 			return f, nil
 		}
@@ -202,40 +207,6 @@ func (s *Stream) acknowledge(position []byte) {
 	default:
 	}
 	s.acks <- position
-}
-
-// answer reads single keys again, at or after everything received (Invariant 8).
-func (s *Stream) answer(ctx context.Context, r *connectorv1.RereadNeeded) (*sdk.Frame, error) {
-	if _, err := s.horizon(ctx); err != nil {
-		return nil, err
-	}
-	table := s.table(r.Table)
-	if table == nil {
-		return nil, diag.Internal.New("stream", nil, "the sink asked for keys of table %d, which the pipeline does not have", r.Table)
-	}
-	s.mu.Lock()
-	floor := s.gate.Floor()
-	s.mu.Unlock()
-	var out *sdk.Frame
-	err := s.task.Source.Reread(ctx, &connectorv1.RereadRequest{Table: table, SchemaVersion: r.SchemaVersion,
-		Keys: r.Keys, Floor: floor}, func(f *sdk.Frame) error {
-		if out != nil {
-			out.Free()
-		}
-		out = f
-		return nil
-	})
-	s.mu.Lock()
-	s.aheadOfBarrier()
-	s.mu.Unlock()
-	if err == nil && (out == nil || out.Header.GetReread() == nil) {
-		err = diag.Internal.New("stream", nil, "the source did not answer a request for single keys of table %d", r.Table)
-	}
-	if err != nil && out != nil {
-		out.Free()
-		out = nil
-	}
-	return out, err
 }
 
 func (s *Stream) table(index uint32) *rowv1.Table {

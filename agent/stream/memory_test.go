@@ -22,6 +22,9 @@ type memoryTarget struct {
 	// bag holds the rows of a table without a key, nil otherwise; careless ignores how many equal rows go.
 	bag      map[row]int
 	careless bool
+	// large tells which rows are too large to be fetched; renew writes rows of any size.
+	large func(key int) bool
+	renew func(*apply.Effect) (*rowv1.Coverage, error)
 }
 
 func newMemory() *memoryTarget {
@@ -48,7 +51,9 @@ func (t *memoryTarget) Fetch(_ context.Context, e *apply.Effect, keys []apply.Re
 	for i, ref := range keys {
 		found[i] = -1
 		k := keyAt(e, ref)
-		if v, ok := t.rows[k]; ok {
+		if v, ok := t.rows[k]; ok && t.large(k) {
+			found[i] = apply.TooLarge
+		} else if ok {
 			b.add(sdk.OpInsert, 0, k, v.a, v.t, -1)
 			found[i] = n
 			n++
@@ -120,4 +125,8 @@ func (t *memoryTarget) Insert(_ context.Context, e *apply.Effect) error {
 		t.rows[keyAt(e, e.KeyRef(img))] = row{a, x}
 	}
 	return nil
+}
+
+func (t *memoryTarget) Renew(_ context.Context, e *apply.Effect) (*rowv1.Coverage, error) {
+	return t.renew(e)
 }

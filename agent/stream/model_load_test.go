@@ -190,7 +190,7 @@ func (b roundBuilder) add(op uint8, txn uint32, key int, a, t int64, old int) {
 	} else {
 		b.Field(4).AppendNull()
 	}
-	if op == sdk.OpDelete {
+	if op == sdk.OpDelete || op == sdk.OpReread {
 		b.Field(3).AppendNull()
 		b.Field(6).AppendNull()
 		b.Field(7).AppendNull()
@@ -215,6 +215,12 @@ func (m *model) build(from, to int) arrow.RecordBatch {
 		txn := uint32(i - from)
 		for _, c := range m.log[i].changes {
 			switch {
+			case c.large && c.key == c.to:
+				b.add(sdk.OpReread, txn, c.to, 0, 0, -1)
+			case c.large:
+				b.add(sdk.OpDelete, txn, c.key, 0, 0, -1)
+				b.add(sdk.OpReread, txn, c.to, 0, 0, -1)
+				rows++
 			case c.op == 'i':
 				b.add(sdk.OpInsert, txn, c.key, c.a, c.t, -1)
 			case c.op == 'd':
@@ -264,6 +270,8 @@ func (m *model) apply(q round) error {
 			return err
 		}
 		defer plan.Release()
+		next.large = func(int) bool { return m.large && m.IntN(4) == 0 }
+		next.renew = m.renewer(next)
 		if err := apply.Run(context.Background(), plan, next, m.rereader(next), m.IntN(4) == 0); err != nil {
 			return err
 		}
@@ -308,34 +316,66 @@ func (m *model) truncate(t *memoryTarget, q round) {
 	m.stats["truncates"]++
 }
 
-// rereader reads single keys at or after everything received, and keeps their coverage with the token.
+// present reads the source at or after everything received.
+func (m *model) present() (map[int]row, *rowv1.Coverage) {
+	_, horizon := m.snapshot()
+	m.gate.Horizon(horizon)
+	floor := m.gate.Floor()
+	all, c := m.snapshot()
+	for !sdk.SeesAll(c, floor.Pending) {
+		m.settle()
+		all, c = m.snapshot()
+	}
+	if m.noKeyCoverage || m.noReread {
+		c = nil
+	}
+	return all, c
+}
+
+// rereader reads single keys again, and keeps their coverage with the token.
 func (m *model) rereader(next *memoryTarget) apply.Rereader {
 	return func(_ context.Context, e *apply.Effect, keys []apply.Ref) (*apply.Reread, error) {
 		m.stats["rereads"]++
 		b := newRoundBuilder()
 		defer b.Release()
-		_, horizon := m.snapshot()
-		m.gate.Horizon(horizon)
-		floor := m.gate.Floor()
-		all, c := m.snapshot()
-		for !sdk.SeesAll(c, floor.Pending) {
-			m.settle()
-			all, c = m.snapshot()
-		}
-		if m.noKeyCoverage || m.noReread {
-			c = nil
-		}
+		all, c := m.present()
+		answer := &apply.Reread{Coverage: c}
 		for _, ref := range keys {
 			key := e.Batches[ref.Batch].Key(int(ref.Row))
+			v, ok := all[int(key[0])]
+			if ok && next.large(0) {
+				answer.Large = append(answer.Large, key)
+				continue
+			}
 			next.kept[apply.CoverKey{Key: string(key)}] = c
 			if m.noReread {
 				b.add(sdk.OpInsert, 0, int(key[0]), -1, -1, -1)
-			} else if v, ok := all[int(key[0])]; ok {
+			} else if ok {
 				b.add(sdk.OpInsert, 0, int(key[0]), v.a, v.t, -1)
 			}
 		}
-		batch, err := apply.NewBatch(0, 1, b.NewRecordBatch(), nil)
-		return &apply.Reread{Rows: batch, Coverage: c}, err
+		var err error
+		answer.Rows, err = apply.NewBatch(0, 1, b.NewRecordBatch(), nil)
+		return answer, err
+	}
+}
+
+// renewer writes rows that only the source has.
+func (m *model) renewer(next *memoryTarget) func(*apply.Effect) (*rowv1.Coverage, error) {
+	return func(e *apply.Effect) (*rowv1.Coverage, error) {
+		all, c := m.present()
+		for _, ref := range e.Renews {
+			m.stats["renewed"]++
+			k := keyAt(e, ref)
+			if _, there := next.rows[k]; there {
+				return nil, m.fail("key %d is in the way of itself", k)
+			}
+			next.kept[apply.CoverKey{Key: string([]byte{byte(k)})}] = c
+			if v, ok := all[k]; ok {
+				next.rows[k] = v
+			}
+		}
+		return c, nil
 	}
 }
 

@@ -92,6 +92,7 @@ func (m *model) commit() {
 			break
 		}
 		if c, ok := m.change(locked); ok {
+			c.large = m.large && c.op != 'd' && m.Float64() < .15
 			c.apply(m.src)
 			changes = append(changes, c)
 		}

@@ -28,6 +28,8 @@ type rules struct {
 	fullRow, oneEach bool
 	// slow: some commits stay invisible for long, as behind a standby that does not answer.
 	slow bool
+	// large: some rows are written with values that the log's reader does not hold.
+	large bool
 	// truncates: the table is emptied often.
 	truncates bool
 }
@@ -40,6 +42,7 @@ type change struct {
 	a       int64
 	t       int64 // 0: unchanged
 	old     row
+	large   bool
 }
 
 type logged struct {

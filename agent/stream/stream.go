@@ -54,6 +54,7 @@ type Count struct{ Rounds, Transactions, Changes, Bytes int64 }
 type Stream struct {
 	task  Task
 	ready chan struct{}
+	group *stop.Group // owns all goroutines; set by Run
 
 	// mu guards everything below; the gate is only touched with it.
 	mu      sync.Mutex
@@ -93,6 +94,7 @@ func (s *Stream) Run(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	g := stop.New(context.WithoutCancel(ctx))
+	s.group = g
 	for _, part := range []func(context.Context) error{s.runSource, s.runSink, s.runPoller, s.runReporter} {
 		if err := g.Go(part); err != nil {
 			g.Abort()
@@ -166,6 +168,8 @@ func (s *Stream) runSource(ctx context.Context) error {
 
 // runSink feeds the sink until there is nothing more to come.
 func (s *Stream) runSink(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of an answer that nobody takes any more
 	err := s.task.Sink.Apply(ctx, func() (*sdk.Frame, error) { return s.next(ctx) }, s.respond)
 	if stop.IsDraining(ctx) {
 		if err == nil || errors.Is(err, errHalfRound) || errors.Is(err, context.Canceled) {

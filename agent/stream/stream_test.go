@@ -243,6 +243,36 @@ func TestStream_RereadHasAFloor(t *testing.T) {
 	}
 }
 
+// A row of any size passes piece by piece, before anything else, and no faster than the sink takes it.
+func TestStream_ALargeRowIsReadAgainInPieces(t *testing.T) {
+	r := prepare(t, 0)
+	r.sink.ask, r.sink.lane, r.sink.got = true, "native", make(chan *rowv1.FrameHeader)
+	r.run()
+	r.round(20, 120, "a")
+	r.received(20)
+	r.toEnd()
+	if h := r.next(); h.GetReread().GetLane() != "native" {
+		t.Fatalf("%v instead of the beginning", h)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := r.source.sent.Load(); n > 3 {
+		t.Errorf("%d pieces were read while nobody took them", n)
+	}
+	r.round(21, 121, "b")
+	for range pieces {
+		if h := r.next(); h.GetChunkData() == nil {
+			t.Fatalf("%v instead of a piece", h)
+		}
+	}
+	if h := r.next(); h.GetChunkEnd() == nil {
+		t.Fatalf("%v instead of the end", h)
+	}
+	r.sink.permits <- struct{}{}
+	if _, _, end := r.toEnd(); !bytes.Equal(end.Position, pos(21)) {
+		t.Errorf("after the row: %v", end)
+	}
+}
+
 // A table may be emptied only when nothing of it is on its way any more.
 func TestStream_ResetWaitsForWhatIsUnderWay(t *testing.T) {
 	r := start(t, 0)

@@ -19,6 +19,8 @@ type scenario struct {
 	fleet bool
 	// forget: what the coordinator knew is lost with every death, and only the target's tokens are left.
 	forget bool
+	// large: rows are written that have to be read again in pieces.
+	large bool
 }
 
 // scenarios hold every point; before and after of one effect share a pipeline.
@@ -34,6 +36,8 @@ var scenarios = []scenario{
 	{name: "write-all", points: []string{"write.before-commit", "write.after-commit", "load.after-write"}},
 	{name: "apply", points: []string{"apply.before-commit@3", "apply.after-commit@5", "stream.before-ack@4", "stream.after-ack@5"}, fleet: true},
 	{name: "apply-all", points: []string{"apply.before-commit", "apply.after-commit", "stream.before-ack@9", "stream.after-ack"}},
+	{name: "large", points: []string{"renew.before-rows", "renew.after-rows@2", "reread.before-rows@2", "reread.after-rows"}, fleet: true, large: true},
+	{name: "large-all", points: []string{"renew.before-rows@2", "renew.after-rows", "reread.before-rows", "reread.after-rows@2"}, large: true},
 	{name: "slot", points: []string{"slot.before-create", "slot.after-create", "slot.before-feedback", "slot.after-feedback@4",
 		"recover.before-fence", "recover.after-fence@2"}, fleet: true},
 	{name: "schema", points: []string{"schema.after-commit", "schema.before-commit@2"}}, // the tables, then the indexes
@@ -88,7 +92,7 @@ func (s scenario) run(t *testing.T) {
 		}
 	}
 	r := newRig(t, "f_"+strings.ReplaceAll(s.name, "-", "_"), strings.Join(spec, ","))
-	r.forget = s.forget
+	r.forget, r.large = s.forget, s.large
 	r.tree()
 	if s.fleet {
 		r.fleet()

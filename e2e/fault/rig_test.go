@@ -26,7 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(harness.Main(m))
 }
 
-// shop has a table of several chunks and load tasks, a unit table (its keys are not byte-ordered) and one without a key.
+// shop has a table of several chunks and load tasks, a unit table (its keys are not byte-ordered), one without a key, and
+// one for large rows.
 const shop = `
 CREATE TABLE a (id bigint PRIMARY KEY, v text, n int);
 INSERT INTO a SELECT i, repeat('v', 200 + i % 100), i FROM generate_series(1, 15000) i;
@@ -34,7 +35,11 @@ CREATE TABLE w (k text COLLATE "en-x-icu" PRIMARY KEY, n int);
 INSERT INTO w SELECT md5(i::text), i FROM generate_series(1, 5000) i;
 CREATE TABLE h (n int, t text); ALTER TABLE h REPLICA IDENTITY FULL;
 INSERT INTO h SELECT i % 50, 'h' || i % 7 FROM generate_series(1, 1000) i;
+CREATE TABLE l (id int PRIMARY KEY, n int, v bytea); ALTER TABLE l ALTER v SET STORAGE EXTERNAL;
 CREATE INDEX a_n ON a (n); ANALYZE;`
+
+// large is a value beyond what the log's reader holds.
+const large = `decode(md5(random()::text) || repeat('00ff10e1', 4500000), 'hex')`
 
 // rig is one pipeline with the processes that run it. Processes that died are started again by alive, as an init
 // system would; the test's own goroutine does it.
@@ -48,6 +53,7 @@ type rig struct {
 	processes      []*harness.Process
 	writers        []*harness.Writer
 	deaths, marker int
+	large          bool   // large rows are written, too
 	forget         bool   // whoever starts again finds an empty data directory
 	file           string // of the pipeline, once applied
 }
@@ -136,6 +142,10 @@ func (r *rig) applyAgain() {
 func (r *rig) write() {
 	for _, table := range []string{"public.a", "public.w", "public.h"} {
 		r.writers = append(r.writers, harness.StartWriter(r.t, r.source, table, harness.WriterOptions{Rate: 60}))
+	}
+	if r.large {
+		r.writers = append(r.writers, harness.StartWriter(r.t, r.source, "public.l", harness.WriterOptions{Rate: 1, MaxChanges: 2,
+			Values: map[string]string{"v": large}}))
 	}
 }
 

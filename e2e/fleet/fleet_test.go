@@ -2,6 +2,7 @@
 package fleet_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -70,4 +71,29 @@ func TestFleet_AFrozenAgentIsReplacedAndRefused(t *testing.T) {
 	dev.MustExec(t, source, "UPDATE a SET n = -2 WHERE id % 5 = 0")
 	harness.RequireRowsEqual(t, source, target)
 	second.Stop(10 * time.Second)
+}
+
+// Large rows pass from agent to agent in pieces: no process holds one.
+func TestFleet_LargeRowsPassInPieces(t *testing.T) {
+	source, target := dev.Database(t), dev.Database(t)
+	dev.MustExec(t, source, `CREATE TABLE l (v bytea, id int PRIMARY KEY, n int); ALTER TABLE l ALTER v SET STORAGE EXTERNAL`)
+	f := harness.StartFleet(t, harness.FleetOptions{})
+	f.Apply(t, "heavy", source, target, heartbeat)
+	f.Await(t, "heavy", "phase=streaming")
+	memory := harness.PeakMemory(t, f.Coordinator.PID(), f.Source.PID(), f.Sink.PID())
+	dev.MustExec(t, source, `INSERT INTO l SELECT decode(repeat('00ff10e' || i, 25000000), 'hex'), i, i FROM generate_series(1, 3) i`,
+		`UPDATE l SET n = -n WHERE id = 1`, `UPDATE l SET id = 9 WHERE id = 2`, `DELETE FROM l WHERE id = 3`)
+	rows := "SELECT string_agg(id || ' ' || n || ' ' || md5(v), ', ' ORDER BY id) FROM l"
+	want := dev.MustQuery(t, source, rows)
+	harness.Eventually(t, 120*time.Second, func() error {
+		if got := dev.MustQuery(t, target, rows); got != want {
+			return fmt.Errorf("the target has %s, the source %s", got, want)
+		}
+		return nil
+	})
+	if mb := memory(); mb > 400 || mb < 20 {
+		t.Errorf("%d MB of memory", mb)
+	} else {
+		t.Logf("%d MB", mb)
+	}
 }

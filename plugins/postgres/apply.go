@@ -41,7 +41,8 @@ type applier struct {
 	// items has no buffer: one round is executed while the next one is read and planned, and no third is held.
 	items   chan item
 	rereads chan *rereadAnswer
-	waiting []item // taken from items while a reread was awaited
+	pieces  chan *sdk.Frame // of an answer that follows its header
+	waiting []item          // taken from items while a reread was awaited
 
 	ses    *applySession
 	rows   int64            // of the open round
@@ -86,7 +87,7 @@ func (s *Sink) Apply(ctx context.Context, next func() (*sdk.Frame, error), respo
 	a := &applier{
 		sink: s, open: open, respond: respond, planner: apply.NewPlanner(open.Tables), covers: apply.NewCovers(),
 		layouts: layouts{all: map[layoutKey]*applyTable{}},
-		items:   make(chan item), rereads: make(chan *rereadAnswer),
+		items:   make(chan item), rereads: make(chan *rereadAnswer), pieces: make(chan *sdk.Frame),
 	}
 	if err := a.begin(ctx, conn); err != nil {
 		return mapError(err, "target › stream of "+open.Pipeline)
@@ -129,6 +130,7 @@ func (a *applier) begin(ctx context.Context, conn *pgx.Conn) error {
 		a.covers.Add(uint32(r.Table), r.Key, cov)
 	}
 	a.ses = newApplySession(conn, a.layouts.get)
+	a.ses.renew = a.renew
 	return nil
 }
 

@@ -103,6 +103,12 @@ func (r *roundReader) frame(ctx context.Context, f *sdk.Frame) error {
 		r.a.give(ctx, item{idle: k.Idle})
 	case *rowv1.FrameHeader_Reread:
 		return r.reread(ctx, k.Reread, f)
+	case *rowv1.FrameHeader_ChunkData, *rowv1.FrameHeader_ChunkEnd:
+		select {
+		case r.a.pieces <- f:
+		case <-ctx.Done():
+			f.Free()
+		}
 	default:
 		f.Free()
 		return diag.Internal.New("target", nil, "unexpected frame in an apply stream")

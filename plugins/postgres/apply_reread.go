@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -46,7 +47,27 @@ func (r *roundReader) reread(ctx context.Context, h *rowv1.Reread, f *sdk.Frame)
 
 // ask has single keys read again at the source; the round's transaction stays open meanwhile.
 func (a *applier) ask(ctx context.Context, e *apply.Effect, keys []apply.Ref) (*apply.Reread, error) {
-	need := &connectorv1.RereadNeeded{Table: e.Table.Index, SchemaVersion: e.Version, Seq: a.seq}
+	answer, err := a.question(ctx, e, keys, "")
+	if err != nil {
+		return nil, err
+	}
+	large := answer.header.Large
+	var known []apply.Ref
+	for _, k := range keys {
+		key := e.Batches[k.Batch].Key(int(k.Row))
+		if !slices.ContainsFunc(large, func(l []byte) bool { return bytes.Equal(l, key) }) {
+			known = append(known, k)
+		}
+	}
+	if err := a.keep(e, known, answer.header.Coverage); err != nil {
+		return nil, err
+	}
+	return &apply.Reread{Rows: answer.rows, Coverage: answer.header.Coverage, Large: large}, nil
+}
+
+// question asks for keys and waits for the first frame of the answer.
+func (a *applier) question(ctx context.Context, e *apply.Effect, keys []apply.Ref, lane string) (*rereadAnswer, error) {
+	need := &connectorv1.RereadNeeded{Table: e.Table.Index, SchemaVersion: e.Version, Seq: a.seq, Lane: lane}
 	for _, k := range keys {
 		need.KeyBytes = append(need.KeyBytes, bytes.Clone(e.Batches[k.Batch].Key(int(k.Row))))
 	}
@@ -62,15 +83,19 @@ func (a *applier) ask(ctx context.Context, e *apply.Effect, keys []apply.Ref) (*
 	if err != nil {
 		return nil, err
 	}
-	if answer.header.Table != e.Table.Index || answer.header.Coverage == nil {
+	if answer.header.Table != e.Table.Index || answer.header.Coverage == nil || answer.header.Lane != lane {
 		return nil, diag.Internal.New(tableWhere(e.Table), nil, "the answer to a reread does not fit the question")
 	}
-	coverage, err := proto.Marshal(answer.header.Coverage)
-	if err != nil {
-		return nil, err
+	return answer, nil
+}
+
+// keep has the coverage of keys stored with the piece at hand.
+func (a *applier) keep(e *apply.Effect, keys []apply.Ref, c *rowv1.Coverage) error {
+	coverage, err := proto.Marshal(c)
+	if err == nil && len(keys) > 0 {
+		a.added = append(a.added, coverRows{e, keys, coverage})
 	}
-	a.added = append(a.added, coverRows{e, keys, coverage})
-	return &apply.Reread{Rows: answer.rows, Coverage: answer.header.Coverage}, nil
+	return err
 }
 
 // awaitReread sets rounds aside that were already on their way.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk/apply"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
@@ -56,6 +57,7 @@ type applySession struct {
 	names    int
 	inTx     bool // pieces of an open round are in the transaction
 	lookup   func(table, version uint32) *applyTable
+	renew    func(context.Context, *apply.Effect) (*rowv1.Coverage, error)
 	params   [][]byte
 	bufs     [][]byte
 	formats  []int16

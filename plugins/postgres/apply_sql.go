@@ -94,20 +94,29 @@ func (a *applyTable) insertSQL() string {
 		strings.Join(values, ", ") + " FROM " + a.source(a.allColumns(), false)
 }
 
-func (a *applyTable) copySQL() string {
+func (a *applyTable) copySQL() string { return a.copyFrom("binary") }
+
+func (a *applyTable) copyTextSQL() string { return a.copyFrom("text") }
+
+func (a *applyTable) copyFrom(format string) string {
 	var names []string
 	for _, c := range a.columns {
 		names = append(names, ident(c.name))
 	}
-	return "COPY " + targetName(a.table) + " (" + strings.Join(names, ", ") + ") FROM STDIN (FORMAT binary)"
+	return "COPY " + targetName(a.table) + " (" + strings.Join(names, ", ") + ") FROM STDIN (FORMAT " + format + ")"
 }
 
-// fetchSQL reads whole rows by key. Values come in the form in which the source sends them.
+// maxFetch bounds the rows that are fetched at once. What is beyond it is read again at the source instead, in pieces.
+const maxFetch = 16 << 20
+
+// fetchSQL reads whole rows by key, up to maxFetch. Values come in the form in which the source sends them.
 func (a *applyTable) fetchSQL() string {
-	var values []string
-	for _, c := range a.columns {
-		values = append(values, "t."+ident(c.name))
+	var values, sizes, out []string
+	for i, c := range a.columns {
+		values = append(values, fmt.Sprintf("t.%s AS c%d", ident(c.name), i))
+		sizes = append(sizes, sizeSQL("t."+ident(c.name), c.at))
+		out = append(out, fmt.Sprintf("CASE WHEN size <= %d THEN c%d END", maxFetch, i))
 	}
-	return "SELECT s.ord, " + strings.Join(values, ", ") + " FROM " + a.source(a.keyColumns(), true) +
-		" JOIN " + a.from + " AS t ON " + a.matchKey()
+	return "SELECT ord, size, " + strings.Join(out, ", ") + " FROM (SELECT s.ord, " + strings.Join(values, ", ") + ", sum(" + strings.Join(sizes, " + ") +
+		") OVER (ORDER BY s.ord)::bigint AS size FROM " + a.source(a.keyColumns(), true) + " JOIN " + a.from + " AS t ON " + a.matchKey() + ") AS r"
 }

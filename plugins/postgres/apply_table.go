@@ -27,6 +27,7 @@ const oidText = 25
 // applyColumn is a data column as the target has it.
 type applyColumn struct {
 	name     string
+	at       uint32 // the target's own type
 	oid      uint32 // of the element that is sent
 	arrayOID uint32 // of the array that is sent
 	resolved string // the target's type without a modifier, as SQL
@@ -146,7 +147,7 @@ func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
 // fit decides as what the column's values are sent to the target.
 func (c *applyColumn) fit(ctx context.Context, conn *pgx.Conn, tt targetType) error {
 	source := c.oid
-	c.match = tt.Match
+	c.match, c.at = tt.Match, tt.OID
 	c.oid, c.arrayOID, c.resolved, c.always = tt.OID, tt.ArrayOID, tt.Resolved, tt.Identity == "a"
 	if c.encoding == encodeText {
 		c.oid, c.arrayOID, c.cast = oidText, oidTextArray, tt.OID != oidText

@@ -179,7 +179,7 @@ func (s *applySession) Fetch(ctx context.Context, e *apply.Effect, refs []apply.
 	if err := s.refParams(t, e, keys, refs); err != nil {
 		return nil, nil, err
 	}
-	formats := []int16{1}
+	formats := []int16{1, 1}
 	for i := range t.columns {
 		formats = append(formats, t.columns[i].format())
 	}
@@ -213,10 +213,15 @@ func (t *applyTable) readImages(res *pgconn.ResultReader, n int) (*apply.Batch, 
 	rows := int32(0)
 	for res.NextRow() {
 		v := res.Values()
-		found[binary.BigEndian.Uint64(v[0])-1] = rows
+		at := binary.BigEndian.Uint64(v[0]) - 1
+		if binary.BigEndian.Uint64(v[1]) > maxFetch {
+			found[at] = apply.TooLarge
+			continue
+		}
+		found[at] = rows
 		rows++
 		for i := range t.columns {
-			if err := t.columns[i].read(b.Field(i), v[i+1]); err != nil {
+			if err := t.columns[i].read(b.Field(i), v[i+2]); err != nil {
 				_, _ = res.Close()
 				return nil, nil, err
 			}

@@ -52,6 +52,8 @@ type copyOut struct {
 	decode func(row []byte) error
 	// decoded, if set, ends the decoding.
 	decoded func() error
+	// raw: what is emitted now are pieces of a row that is too large to be decoded.
+	raw bool
 
 	rows    int64
 	bytes   int64
@@ -119,8 +121,8 @@ func (o *copyOut) strip(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// piece takes a part of a row that is larger than the reader's buffer.
-func (o *copyOut) piece(b []byte, last bool) error {
+// piece takes a part of a row of size bytes that is larger than the reader's buffer.
+func (o *copyOut) piece(b []byte, size int, last bool) error {
 	if o.long == nil {
 		if o.binary {
 			var err error
@@ -141,6 +143,8 @@ func (o *copyOut) piece(b []byte, last bool) error {
 		return nil
 	case o.decode == nil:
 		return o.put(b)
+	case size > wholeMessage:
+		return o.rawPiece(b, last)
 	}
 	o.whole = append(o.whole, b...)
 	if !last {
@@ -149,6 +153,22 @@ func (o *copyOut) piece(b []byte, last bool) error {
 	whole := o.whole
 	o.whole = nil
 	return o.decode(whole)
+}
+
+// rawPiece passes a part of a row on as it is, after all rows before it.
+func (o *copyOut) rawPiece(b []byte, last bool) error {
+	if !o.raw {
+		if err := o.decoded(); err != nil {
+			return err
+		}
+		o.raw = true
+	}
+	err := o.put(b)
+	if err == nil && last {
+		err = o.flush()
+		o.raw = false
+	}
+	return err
 }
 
 func (o *copyOut) put(b []byte) error {

@@ -135,6 +135,7 @@ func (c *copyStream) message(a *answer) error {
 
 // long passes a row on that is larger than the buffer.
 func (c *copyStream) long(out *copyOut, size int) error {
+	whole := size
 	for size > 0 {
 		// At least a header's worth, so that the binary header is never cut.
 		if err := c.need(min(size, 1<<10)); err != nil {
@@ -142,7 +143,7 @@ func (c *copyStream) long(out *copyOut, size int) error {
 		}
 		n := min(size, c.w-c.r)
 		size -= n
-		if err := out.piece(c.buf[c.r:c.r+n], size == 0); err != nil {
+		if err := out.piece(c.buf[c.r:c.r+n], whole, size == 0); err != nil {
 			return err
 		}
 		c.r += n

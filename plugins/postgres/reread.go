@@ -3,6 +3,8 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -18,14 +20,18 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
-// maxRereadSchema and maxRereadBatch bound what a request may make us read into memory.
+// maxRereadSchema and maxRereadBatch bound what a request may make us read into memory, maxRereadRow and maxReread
+// the rows of an answer in one frame.
 const (
 	maxRereadSchema = 4 << 20
 	maxRereadBatch  = 64 << 20
+	maxRereadRow    = 4 << 20
+	maxReread       = 16 << 20
 )
 
 // Reread reads the rows of single keys in one snapshot that sees all of the floor. Its coverage makes the answer a
-// chunk of these keys (handover.md, partial images).
+// chunk of these keys (handover.md, partial images). Rows that are too large for a frame are named, and have to be asked
+// for as a stream.
 func (s *Source) Reread(ctx context.Context, req *connectorv1.RereadRequest, emit func(*sdk.Frame) error) error {
 	where := streamWhere(req.GetTable())
 	asked, err := keysAsked(req)
@@ -46,21 +52,25 @@ func (s *Source) Reread(ctx context.Context, req *connectorv1.RereadRequest, emi
 	if err != nil {
 		return err
 	}
+	h := &rowv1.Reread{Table: req.GetTable().GetIndex(), SchemaVersion: req.GetSchemaVersion(), Coverage: coverage, Lane: req.GetLane()}
+	if req.GetLane() != "" {
+		return s.sendRows(ctx, conn, r, h, emit)
+	}
 	for row := range int(asked.NumRows()) {
 		if err := r.read(ctx, conn, row); err != nil {
 			return mapError(err, where)
 		}
 	}
-	h := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: &rowv1.Reread{Table: req.GetTable().GetIndex(),
-		SchemaVersion: req.GetSchemaVersion(), Keys: r.keys, Coverage: coverage}}}
+	h.Keys, h.Large = r.keys, r.large
+	header := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: h}}
 	if r.table.rows == 0 {
-		return emit(sdk.NewFrame(h, nil))
+		return emit(sdk.NewFrame(header, nil))
 	}
 	payload, err := r.table.batch()
 	if err != nil {
 		return diag.Internal.New(where, err, "")
 	}
-	return emit(sdk.NewPooledFrame(h, payload))
+	return emit(sdk.NewPooledFrame(header, payload))
 }
 
 // keysAsked decodes the batch of a request.
@@ -87,34 +97,31 @@ type rereader struct {
 	t       *rowv1.Table
 	table   *streamTable
 	asked   arrow.RecordBatch
-	sql     string
+	where   string // the condition for one key
 	oids    []uint32
 	formats []int16
-	results []int16
 	kind    byte
 	keys    [][]byte
+	large   [][]byte
+	bytes   int
 	vals    []wireValue
 }
 
 // newRereader builds the query and the layout, which is that of the rounds the keys come from.
 func newRereader(t *rowv1.Table, asked arrow.RecordBatch) (*rereader, error) {
-	r := &rereader{t: t, asked: asked, vals: make([]wireValue, len(t.GetColumns())), kind: valueBinary, results: []int16{1}}
+	r := &rereader{t: t, asked: asked, vals: make([]wireValue, len(t.GetColumns())), kind: valueBinary}
 	lane := sdk.LanePGValues
 	for _, f := range asked.Schema().Fields()[sdk.RoundColumns:] {
 		switch arrowio.NativeOf(f) {
 		case "":
 			lane = sdk.LaneArrow
 		case arrowio.NativePGText:
-			r.kind, r.results = valueText, []int16{0}
+			r.kind = valueText
 		}
 	}
 	var err error
 	if r.table, err = newStreamTable(t, lane, r.kind == valueBinary); err != nil {
 		return nil, err
-	}
-	cols := make([]string, len(t.GetColumns()))
-	for i, c := range t.GetColumns() {
-		cols[i] = ident(c.GetName())
 	}
 	var conds []string
 	for i, k := range t.GetKey() {
@@ -127,23 +134,82 @@ func newRereader(t *rowv1.Table, asked arrow.RecordBatch) (*rereader, error) {
 		}
 		r.formats = append(r.formats, format)
 	}
-	r.sql = "SELECT " + strings.Join(cols, ", ") + " FROM ONLY " + ident(t.GetSource().GetSchema(), t.GetSource().GetName()) +
-		" WHERE " + strings.Join(conds, " AND ")
+	r.where = " FROM ONLY " + ident(t.GetSource().GetSchema(), t.GetSource().GetName()) + " WHERE " + strings.Join(conds, " AND ")
 	return r, nil
 }
 
+// rowSQL reads a row unless it is too large: its values then stay where they are. OFFSET keeps the sum from being
+// worked out anew for every column.
+func (r *rereader) rowSQL() (sql string, results []int16) {
+	limit := strconv.Itoa(maxRereadRow)
+	var inner, sizes, out []string
+	results = []int16{1}
+	for i, c := range r.t.GetColumns() {
+		inner = append(inner, fmt.Sprintf("%s AS c%d", ident(c.GetName()), i))
+		sizes = append(sizes, sizeSQL(ident(c.GetName()), c.GetNativeId()))
+		out = append(out, fmt.Sprintf("CASE WHEN size <= %s THEN c%d END", limit, i))
+		results = append(results, map[byte]int16{valueText: 0, valueBinary: 1}[r.kind])
+	}
+	return "SELECT size, " + strings.Join(out, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + ", " +
+		strings.Join(sizes, " + ") + " AS size" + r.where + " OFFSET 0) AS r", results
+}
+
+// sizeSQL tells about how large a value is without fetching it. A value of another type than letters and bytes tells only
+// how much it takes compressed; what is in doubt counts as large.
+func sizeSQL(value string, oid uint32) string {
+	switch oid {
+	case oidBytea, oidText, oidVarchar, oidBPChar:
+		return "coalesce(octet_length(" + value + "), 0)::bigint"
+	}
+	return "coalesce(pg_column_size(" + value + "), 0)::bigint * " + strconv.Itoa(compression)
+}
+
+// compression is what pglz and lz4 seldom exceed with documents and arrays.
+const compression = 16
+
 // read adds the row of one key, if there is one.
 func (r *rereader) read(ctx context.Context, conn *pgx.Conn, row int) error {
+	key, params, err := r.key(row)
+	if err != nil {
+		return err
+	}
+	sql, results := r.rowSQL()
+	res := conn.PgConn().ExecParams(ctx, sql, params, r.oids, r.formats, results).Read()
+	if res.Err != nil {
+		return res.Err
+	}
+	if len(res.Rows) == 1 {
+		size := binary.BigEndian.Uint64(res.Rows[0][0])
+		if size > maxRereadRow || r.bytes > maxReread {
+			r.large = append(r.large, key)
+			return nil
+		}
+		r.bytes += int(size)
+	}
+	r.keys = append(r.keys, key)
+	if len(res.Rows) == 0 {
+		return nil
+	}
+	for i, v := range res.Rows[0][1:] {
+		r.vals[i] = wireValue{kind: r.kind, data: v}
+		if v == nil {
+			r.vals[i].kind = valueNull
+		}
+	}
+	return r.table.add(sdk.OpInsert, 0, r.vals, r.vals, false, -1)
+}
+
+// key returns the bytes and the parameters of a key that is asked for.
+func (r *rereader) key(row int) ([]byte, [][]byte, error) {
 	key, ok := r.asked.Column(2).(*array.Binary)
 	if !ok {
-		return wrongArrow(r.asked.Column(2).DataType())
+		return nil, nil, wrongArrow(r.asked.Column(2).DataType())
 	}
-	r.keys = append(r.keys, bytes.Clone(key.Value(row)))
 	params := make([][]byte, len(r.t.GetKey()))
 	for i, k := range r.t.GetKey() {
 		col := r.asked.Column(sdk.RoundColumns + int(k))
 		if col.IsNull(row) {
-			return diag.Internal.New("", nil, "a key to read again holds NULL")
+			return nil, nil, diag.Internal.New("", nil, "a key to read again holds NULL")
 		}
 		var codec valueCodec = rawCodec{}
 		if arrowio.NativeOf(r.asked.Schema().Field(sdk.RoundColumns+int(k))) == "" {
@@ -151,21 +217,8 @@ func (r *rereader) read(ctx context.Context, conn *pgx.Conn, row int) error {
 		}
 		var err error
 		if params[i], err = codec.WriteBinary([]byte{}, col, row); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
-	res := conn.PgConn().ExecParams(ctx, r.sql, params, r.oids, r.formats, r.results).Read()
-	if res.Err != nil {
-		return res.Err
-	}
-	if len(res.Rows) == 0 {
-		return nil
-	}
-	for i, v := range res.Rows[0] {
-		r.vals[i] = wireValue{kind: r.kind, data: v}
-		if v == nil {
-			r.vals[i].kind = valueNull
-		}
-	}
-	return r.table.add(sdk.OpInsert, 0, r.vals, r.vals, false, -1)
+	return bytes.Clone(key.Value(row)), params, nil
 }

@@ -117,10 +117,11 @@ type chunkReader struct {
 func (r *chunkReader) begin(n int) (*copyOut, error) {
 	c := r.chunks[n]
 	t := r.tables[c.Table]
-	out := &copyOut{binary: !textLane(t), blanks: blanksOf(t), pool: r.pool, emit: func(b mem.Buffer) error {
-		h := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkData{ChunkData: &rowv1.ChunkData{Chunk: c.Id}}}
+	out := &copyOut{binary: !textLane(t), blanks: blanksOf(t), pool: r.pool}
+	out.emit = func(b mem.Buffer) error {
+		h := &rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ChunkData{ChunkData: &rowv1.ChunkData{Chunk: c.Id, Native: out.raw}}}
 		return r.emit(&sdk.Frame{Header: h, Payload: mem.BufferSlice{b}})
-	}}
+	}
 	begin := &rowv1.ChunkBegin{Chunk: c.Id, Table: c.Table, Lane: sdk.LanePGCopyBinary}
 	var schema []byte
 	switch {

@@ -42,6 +42,7 @@ type streamer struct {
 	vals   []wireValue
 	before []wireValue
 	kbuf   [2][]byte
+	over   func() error // tells that the call has ended
 	// from is the end of what the target has already.
 	from uint64
 	// xid is the newest known full transaction id: the stream has only its lower half.
@@ -188,6 +189,7 @@ func (st *streamer) open(ctx context.Context, cfg Config, name string, bin bool)
 
 // read is the loop of the stream: everything in the buffer, then wait.
 func (st *streamer) read(ctx context.Context) error {
+	st.over = ctx.Err
 	for {
 		for {
 			typ, body, ok, err := st.conn.next()
@@ -229,6 +231,8 @@ func (st *streamer) message(typ byte, body []byte) error {
 	switch typ {
 	case 'd':
 		return st.copyData(body)
+	case isLong:
+		return st.long(body)
 	case 'E':
 		return mapError(serverSays(body), st.where)
 	case 'N', 'S':

@@ -173,9 +173,7 @@ func (st *streamer) find(w *wire) (*walRelation, error) {
 // space makes room for a row of size bytes: pieces bound memory, and an Arrow column cannot exceed 2 GiB.
 func (st *streamer) space(rel *walRelation, size int) (uint32, error) {
 	if size > maxRow {
-		ref := rel.table.t.GetSource()
-		return 0, diag.RowTooLarge.New(streamWhere(rel.table.t), nil, "a change of %d MiB, at most %d MiB pass", size>>20, maxRow>>20).
-			WithFix("Exclude the table (tables.exclude: [" + ref.GetSchema() + "." + ref.GetName() + "]) and copy it by itself without following: a load takes values of any size.")
+		return 0, rowTooLarge(rel, size)
 	}
 	r := st.round
 	if len(r.truncs) > 0 || st.txnSize >= pieceBytes || r.bytes >= backlogBytes || r.bytes > 0 && r.bytes+size > maxWalMessage {
@@ -291,16 +289,9 @@ func (st *streamer) updated(rel *walRelation, vals, before []wireValue, kind byt
 	if whole && kind != 'O' {
 		return noFullRow(rel)
 	}
-	moved := whole
-	if !whole && kind != 'N' {
-		var err error
-		if st.kbuf[0], err = rel.table.keyBytes(st.kbuf[0][:0], before); err != nil {
-			return err
-		}
-		if st.kbuf[1], err = rel.table.keyBytes(st.kbuf[1][:0], vals); err != nil {
-			return err
-		}
-		moved = !bytes.Equal(st.kbuf[0], st.kbuf[1])
+	moved, err := st.moved(rel, vals, before, kind)
+	if err != nil {
+		return err
 	}
 	txn, err := st.space(rel, size)
 	if err != nil {
@@ -314,6 +305,21 @@ func (st *streamer) updated(rel *walRelation, vals, before []wireValue, kind byt
 	}
 	st.round.rows++
 	return rel.table.add(sdk.OpInsert, txn, vals, vals, false, rel.table.rows-1)
+}
+
+// moved reports whether an update changed the key; without a key, a row always becomes another one.
+func (st *streamer) moved(rel *walRelation, vals, before []wireValue, kind byte) (bool, error) {
+	if fullRow(rel) || kind == 'N' {
+		return fullRow(rel), nil
+	}
+	var err error
+	if st.kbuf[0], err = rel.table.keyBytes(st.kbuf[0][:0], before); err != nil {
+		return false, err
+	}
+	if st.kbuf[1], err = rel.table.keyBytes(st.kbuf[1][:0], vals); err != nil {
+		return false, err
+	}
+	return !bytes.Equal(st.kbuf[0], st.kbuf[1]), nil
 }
 
 // truncate is a barrier: what was gathered before goes first, and a piece with truncates holds nothing else.

@@ -13,8 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-
-	"github.com/droverdb/drover/internal/diag"
 )
 
 const (
@@ -37,6 +35,9 @@ type walConn struct {
 	r, w int
 	low  int // the socket's receive mark
 	dam  dam
+	// whole is the largest message that is read in one piece; cut: one that is larger is being read.
+	whole int
+	cut   bool
 
 	mu  sync.Mutex // serialises writes
 	out [39]byte
@@ -47,7 +48,7 @@ func newWalConn(pc *pgconn.PgConn) (*walConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &walConn{nc: h.Conn, buf: make([]byte, walBuffer), low: 1}
+	c := &walConn{nc: h.Conn, buf: make([]byte, walBuffer), low: 1, whole: wholeMessage}
 	inner := h.Conn
 	if t, ok := inner.(*tls.Conn); ok {
 		inner = t.NetConn()
@@ -97,15 +98,15 @@ func serverSays(body []byte) error {
 	return pgconn.ErrorResponseToPgError(&e)
 }
 
-// next returns the next message that is in the buffer. body is valid until fill.
+// next returns the next message that is in the buffer, or the head of a long one. body is valid until fill.
 func (c *walConn) next() (typ byte, body []byte, ok bool, err error) {
 	have := c.buf[c.r:c.w]
 	if len(have) < 5 {
 		return 0, nil, false, nil
 	}
 	n := int(binary.BigEndian.Uint32(have[1:]))
-	if n < 4 || n > maxWalMessage {
-		return 0, nil, false, diag.StreamBroken.New("source › change stream", nil, "a message of %d bytes", n)
+	if n < 4 || n > c.whole {
+		return c.long(have, n)
 	}
 	if len(have) < n+1 {
 		return 0, nil, false, nil
@@ -113,6 +114,8 @@ func (c *walConn) next() (typ byte, body []byte, ok bool, err error) {
 	c.r += n + 1
 	return have[0], have[5 : n+1], true, nil
 }
+
+func (c *walConn) skip(n int) { c.r += n }
 
 // pace tells how far the stream is behind, which decides how it is read.
 type pace uint8
@@ -174,19 +177,21 @@ func (c *walConn) readFor(wait time.Duration, over func() bool) (int, error) {
 func (c *walConn) room() {
 	have := c.buf[c.r:c.w]
 	need := 0
-	if len(have) >= 5 {
-		need = min(int(binary.BigEndian.Uint32(have[1:]))+1, maxWalMessage+1)
+	if len(have) >= 5 && !c.cut {
+		if need = int(binary.BigEndian.Uint32(have[1:])) + 1; need > c.whole+1 {
+			need = longHead
+		}
 	}
 	switch {
 	case need > len(c.buf):
-		// A row of this size takes its own buffer, given back by the next branch.
+		// A message of this size takes its own buffer, given back by the next branch.
 		grown := make([]byte, need+4096)
 		c.w = copy(grown, have)
 		c.buf, c.r = grown, 0
 	case len(c.buf) > walBuffer && max(need, len(have)) <= walBuffer/2:
 		small := make([]byte, walBuffer)
 		c.w = copy(small, have)
-		c.buf, c.r = small, 0
+		c.buf, c.r, c.whole = small, 0, wholeMessage
 	case c.r > 0:
 		c.w = copy(c.buf, have)
 		c.r = 0

@@ -140,7 +140,7 @@ func (w *chunkWriter) frame(ctx context.Context, f *sdk.Frame) error {
 		if !w.active || k.ChunkData.Chunk != w.chunk {
 			return diag.Internal.New("target", nil, "data of a chunk that was not begun")
 		}
-		return w.data(f)
+		return w.data(f, k.ChunkData.Native)
 	case *rowv1.FrameHeader_ChunkEnd:
 		if !w.active || k.ChunkEnd.GetResult().GetChunk() != w.chunk {
 			return diag.Internal.New("target", nil, "end of a chunk that was not begun")
@@ -197,7 +197,7 @@ func (w *chunkWriter) chunkBegin(ctx context.Context, b *rowv1.ChunkBegin, f *sd
 	return nil
 }
 
-func (w *chunkWriter) data(f *sdk.Frame) error {
+func (w *chunkWriter) data(f *sdk.Frame, native bool) error {
 	if w.in == nil {
 		return nil
 	}
@@ -206,7 +206,7 @@ func (w *chunkWriter) data(f *sdk.Frame) error {
 	}
 	w.bytes += int64(f.Payload.Len())
 	w.sink.flusher.wrote(w.grows * f.Payload.Len())
-	if w.arrow == nil {
+	if w.arrow == nil || native {
 		return w.in.write(f.Payload)
 	}
 	rec, err := w.arrow.Decode(f.Bytes())

@@ -42,7 +42,8 @@ type Source interface {
 	Snapshotter
 	// ReadChunks emits chunk_begin, chunk_data…, chunk_end for every chunk, in order. emit takes the frame over.
 	ReadChunks(ctx context.Context, req *connectorv1.ReadChunksRequest, emit func(*Frame) error) error
-	// Reread reads single keys at or after the floor: one reread frame.
+	// Reread reads single keys at or after the floor: one reread frame; when the request names a lane, followed by
+	// chunk_data frames and a chunk_end.
 	Reread(ctx context.Context, req *connectorv1.RereadRequest, emit func(*Frame) error) error
 	// Stream emits rounds from the position on until ctx ends or the log fails. Only acks move the slot.
 	// It keeps the source's session alive while emit blocks.
@@ -77,7 +78,7 @@ type Sink interface {
 	// next returns io.EOF after the last frame. If the target has the chunks already, it answers with the stored results.
 	WriteChunks(ctx context.Context, next func() (*Frame, error)) (*connectorv1.WriteChunksResponse, error)
 	// Apply applies rounds in order, each with its token in one target transaction; respond is called after commit.
-	// After a reread response the next frame that next returns is the reread frame.
+	// After a reread response the next frames that next returns are the answer of Reread.
 	Apply(ctx context.Context, next func() (*Frame, error), respond func(*connectorv1.ApplyResponse) error) error
 }
 
@@ -111,6 +112,8 @@ const (
 	OpInsert = uint8('I')
 	OpUpdate = uint8('U')
 	OpDelete = uint8('D')
+	// OpReread: the transaction wrote the row with values that are too large to hold; only its key is in the batch.
+	OpReread = uint8('R')
 
 	// RoundColumns is how many columns precede the data columns.
 	RoundColumns = 5

@@ -47,6 +47,16 @@ func upd(missing byte, r row) change {
 type sim struct {
 	rows map[string]row
 	n    int
+	// large: some rows are written with values that are not in the log.
+	large bool
+}
+
+// say is what the log has of a written row.
+func (s *sim) say(t *rapid.T, c change) change {
+	if s.large && rapid.IntRange(0, 3).Draw(t, "large") == 0 {
+		c.op, c.unchanged, c.old = sdk.OpReread, 0, -1
+	}
+	return c
 }
 
 func (s *sim) step(t *rapid.T, base int) []change {
@@ -57,7 +67,7 @@ func (s *sim) step(t *rapid.T, base int) []change {
 	if !ok {
 		r = row{k, fresh(1), fresh(2), fresh(3)}
 		s.rows[k] = r
-		return []change{ins(r)}
+		return []change{s.say(t, ins(r))}
 	}
 	missing := byte(rapid.IntRange(0, 7).Draw(t, "missing")) << 1
 	for c := 1; c < width; c++ {
@@ -79,7 +89,7 @@ func (s *sim) step(t *rapid.T, base int) []change {
 		s.rows[to] = r
 		i := ins(r)
 		i.unchanged, i.old = missing, base
-		return []change{del(k), i}
+		return []change{del(k), s.say(t, i)}
 	case 2: // swap unique values with another row: three updates through a free value
 		other := rapid.SampledFrom([]string{"1", "2", "3", "4"}).Draw(t, "other")
 		o, there := s.rows[other]
@@ -94,7 +104,7 @@ func (s *sim) step(t *rapid.T, base int) []change {
 		return []change{upd(0b1100, free), upd(0b1100, r), upd(0b1100, o)}
 	}
 	s.rows[k] = r
-	return []change{upd(missing, r)}
+	return []change{s.say(t, upd(missing, r))}
 }
 
 func TestRun_NetEffectEqualsOneByOne(t *testing.T) {
@@ -124,6 +134,65 @@ func TestRun_NetEffectEqualsOneByOne(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Rows that are not in the log, or too large to be fetched, are sent again, also when the round is run twice; what was
+// read of them covers their later pieces.
+func TestRun_LargeRowsAreReadAgain(t *testing.T) {
+	renewed, safe := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		src, dst := &sim{rows: map[string]row{}, large: true}, newTarget()
+		dst.unique, dst.source = true, src.rows
+		dst.huge = func(string) bool { return rapid.IntRange(0, 2).Draw(t, "huge") == 0 }
+		planner, covers := NewPlanner(testTables(rowv1.GateMode_GATE_MODE_KEYED)), NewCovers()
+		for n := range rapid.IntRange(1, 6).Draw(t, "rounds") {
+			var batches []*Batch
+			for range rapid.IntRange(1, 3).Draw(t, "batches") {
+				var changes []change
+				for range rapid.IntRange(1, 8).Draw(t, "changes") {
+					changes = append(changes, src.step(t, len(changes))...)
+				}
+				batches = append(batches, batchOf(nil, false, changes...))
+			}
+			dst.coverage = &rowv1.Coverage{Exact: true, Xmin: uint64(n + 2), Xmax: uint64(n + 2), HighWater: pos(n + 1)}
+			ask := func(_ context.Context, e *Effect, keys []Ref) (*Reread, error) {
+				r := &Reread{Coverage: dst.coverage}
+				var rows []change
+				for _, k := range keys {
+					key := string(e.Batches[k.Batch].Key(int(k.Row)))
+					if row, ok := src.rows[key]; ok && dst.huge(key) {
+						r.Large = append(r.Large, []byte(key))
+					} else if ok {
+						rows = append(rows, ins(row))
+					}
+				}
+				r.Rows = batchOf(nil, false, rows...)
+				return r, nil
+			}
+			p, err := planner.Plan(roundOf(n+1, batches...), covers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rapid.IntRange(0, 3).Draw(t, "twice") == 0 { // the target refused something behind it and rolled back
+				safe++
+				if err := dst.clone().apply(p, ask); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := dst.apply(p, ask); err != nil {
+				t.Fatal(err)
+			}
+			p.Release()
+			if !maps.Equal(src.rows, dst.rows) {
+				t.Fatalf("round %d\nsource %v\ntarget %v", n, src.rows, dst.rows)
+			}
+			covers.Passed(pos(n + 1))
+		}
+		renewed += dst.renewed
+	})
+	if renewed == 0 || safe == 0 {
+		t.Errorf("%d rows were sent again, %d rounds were run twice", renewed, safe)
+	}
 }
 
 func TestRun_FullRowsAreCounted(t *testing.T) {

@@ -16,5 +16,10 @@
 // source. Such an answer has its own coverage: it is kept in Covers, and rows it covers are dropped until
 // the stream has passed it.
 //
+// An R says that a row was written with values too large to be in a batch. Whatever becomes of it later in the round,
+// unless that is a D or a whole image, only the source has the row: it is sent again piece by piece when all else of the
+// table is done (Target.Renew), and its coverage is kept in the same way. So is a row that proves too large when it is
+// to be completed from the target or by a question to the source.
+//
 // Test double: implement Target over a map, feed Batches made by NewBatch, call Planner.Plan and Run.
 package apply

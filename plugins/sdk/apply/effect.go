@@ -31,6 +31,8 @@ type Effect struct {
 	Counts  []int32
 	Updates []Group
 	Inserts []Image
+	// Renews name rows that the target has the source send again once all else is done: they may be of any size.
+	Renews []Ref
 	// Safe is set while the safe form runs: everything was turned into deletes and full inserts.
 	Safe bool
 
@@ -43,6 +45,7 @@ type Effect struct {
 	layers   []layer
 	needs    []int32
 	rereads  []reread
+	large    []Ref // keys whose rows are known to be too large for an answer in one piece
 	missBits []byte
 	byShape  map[string]int
 }
@@ -61,6 +64,7 @@ const (
 	stateUpdated
 	stateInserted
 	stateReplaced
+	stateLarge // only the source has the row: it was written with values that are too large for a batch
 )
 
 type carry uint8
@@ -113,7 +117,7 @@ func (e *Effect) KeyRef(img Image) Ref { return e.layers[img].ref }
 
 // Empty reports whether nothing remains to be done.
 func (e *Effect) Empty() bool {
-	return len(e.Deletes) == 0 && len(e.Updates) == 0 && len(e.Inserts) == 0
+	return len(e.Deletes) == 0 && len(e.Updates) == 0 && len(e.Inserts) == 0 && len(e.Renews) == 0
 }
 
 // FullRow reports whether rows are matched as a whole.
@@ -163,7 +167,7 @@ func (e *Effect) extend(l int32, ref Ref) {
 
 // clear keeps the batches and their memory, and forgets what was computed.
 func (e *Effect) clear() {
-	e.Deletes, e.Counts, e.Inserts = e.Deletes[:0], e.Counts[:0], e.Inserts[:0]
+	e.Deletes, e.Counts, e.Inserts, e.Renews = e.Deletes[:0], e.Counts[:0], e.Inserts[:0], e.Renews[:0]
 	e.Updates = e.Updates[:0]
 	e.entries, e.layers, e.needs = e.entries[:0], e.layers[:0], e.needs[:0]
 	clear(e.byShape)

@@ -60,7 +60,7 @@ func batchOf(drop []byte, full bool, changes ...change) *Batch {
 		}
 		for i := range width {
 			f := b.Field(sdk.RoundColumns + i).(*array.BinaryBuilder)
-			if c.unchanged&(1<<i) != 0 || c.op == sdk.OpDelete && i > 0 && !full {
+			if c.unchanged&(1<<i) != 0 || (c.op == sdk.OpDelete || c.op == sdk.OpReread) && i > 0 && !full {
 				f.AppendNull()
 			} else {
 				f.Append([]byte(c.row[i]))
@@ -83,6 +83,11 @@ type target struct {
 	rows   map[string]row
 	count  map[row]int
 	unique bool
+	// source has the rows as they are now, and what a reading of them includes; huge tells which rows are too large.
+	source   map[string]row
+	coverage *rowv1.Coverage
+	huge     func(key string) bool
+	renewed  int
 }
 
 var errConflict = fmt.Errorf("conflict")
@@ -90,7 +95,9 @@ var errConflict = fmt.Errorf("conflict")
 func newTarget() *target { return &target{rows: map[string]row{}, count: map[row]int{}} }
 
 func (t *target) clone() *target {
-	return &target{rows: maps.Clone(t.rows), count: maps.Clone(t.count), unique: t.unique}
+	c := *t
+	c.rows, c.count = maps.Clone(t.rows), maps.Clone(t.count)
+	return &c
 }
 
 func value(b *Batch, col, r int) string { return string(b.Column(col).(*array.Binary).Value(r)) }
@@ -115,6 +122,10 @@ func (t *target) Fetch(_ context.Context, e *Effect, keys []Ref) (*Batch, []int3
 	for i, k := range keys {
 		r, ok := t.rows[value(e.Batches[k.Batch], 0, int(k.Row))]
 		if found[i] = -1; !ok {
+			continue
+		}
+		if t.huge != nil && t.huge(r[0]) {
+			found[i] = TooLarge
 			continue
 		}
 		found[i] = n
@@ -195,4 +206,19 @@ func (t *target) Insert(_ context.Context, e *Effect) error {
 		}
 	}
 	return nil
+}
+
+// Renew finds nothing in the way: the rows of these keys were deleted.
+func (t *target) Renew(_ context.Context, e *Effect) (*rowv1.Coverage, error) {
+	for _, k := range e.Renews {
+		key := string(e.Batches[k.Batch].Key(int(k.Row)))
+		if _, ok := t.rows[key]; ok {
+			return nil, fmt.Errorf("key %s is still there", key)
+		}
+		if r, ok := t.source[key]; ok {
+			t.rows[key] = r
+		}
+		t.renewed++
+	}
+	return t.coverage, t.check()
 }

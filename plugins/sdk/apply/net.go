@@ -67,6 +67,9 @@ func (e *Effect) compute() error {
 	for _, r := range e.rereads {
 		e.seed(r)
 	}
+	for _, key := range e.large {
+		e.find(key).state = stateLarge
+	}
 	for bi, b := range e.Batches {
 		if b.extra {
 			continue
@@ -117,6 +120,8 @@ func (e *Effect) add(ref Ref, b *Batch, row int, covered bool) error {
 		e.addUpdate(n, ref, b.missing(row) != nil)
 	case sdk.OpInsert:
 		e.addInsert(n, ref, b, row, covered)
+	case sdk.OpReread:
+		n.state, n.layer, n.partial = stateLarge, -1, false
 	default:
 		return fmt.Errorf("table %d: operation %d is not known", b.Table, b.ops[row])
 	}
@@ -138,6 +143,12 @@ func (e *Effect) addCounted(n *entry, ref Ref, op uint8) error {
 }
 
 func (e *Effect) addUpdate(n *entry, ref Ref, partial bool) {
+	if n.state == stateLarge {
+		if partial {
+			return // what the source has by now includes it
+		}
+		n.state = stateReplaced
+	}
 	next := int32(-1)
 	if partial && n.state != stateNone && n.state != stateDeleted {
 		next = n.layer
@@ -155,6 +166,9 @@ func (e *Effect) addInsert(n *entry, ref Ref, b *Batch, row int, covered bool) {
 	next := int32(-1)
 	partial := b.missing(row) != nil
 	was := n.state
+	if partial && was == stateLarge {
+		return
+	}
 	if partial {
 		next = e.movedFrom(ref, b, row, covered)
 		n = e.find(ref)
@@ -185,6 +199,9 @@ func (e *Effect) movedFrom(ref Ref, b *Batch, row int, covered bool) int32 {
 			case stateUpdated:
 				n.carry, n.from = carryOld, from
 				return o.layer
+			case stateLarge:
+				n.carry = carryReread
+				return -1
 			case stateInserted, stateReplaced:
 				n.carry, n.from = o.carry, o.from
 				if o.carry == carryOwn {
@@ -232,6 +249,8 @@ func (e *Effect) collect() {
 				continue
 			}
 			e.place(n)
+		case stateLarge:
+			e.Renews = append(e.Renews, n.key)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (p *Planner) Plan(r *Round, covers *Covers) (*Plan, error) {
 			}
 			e = p.pool.Get().(*Effect)
 			e.Table, e.Version, e.round, e.covers = t, b.Version, r, covers
-			e.Batches, e.rereads, e.stale = e.Batches[:0], e.rereads[:0], false
+			e.Batches, e.rereads, e.large, e.stale = e.Batches[:0], e.rereads[:0], e.large[:0], false
 			current[b.Table] = e
 			plan.Effects = append(plan.Effects, e)
 		}

@@ -12,7 +12,7 @@ import (
 // the order in which they must take effect; a target may gather them, but Fetch sees all that came before.
 type Target interface {
 	// Fetch reads whole rows by the key columns of keys. found[i] is the row of the answer that belongs to
-	// keys[i], or -1. The answer has the data columns of the effect's batches; its control columns are
+	// keys[i], -1 (there is none) or TooLarge. The answer has the data columns of the effect's batches; its control columns are
 	// not looked at. It may be nil when nothing was found.
 	Fetch(ctx context.Context, e *Effect, keys []Ref) (rows *Batch, found []int32, err error)
 	// Delete removes e.Deletes. A row that is not there is no error, except in a table without a key.
@@ -23,13 +23,21 @@ type Target interface {
 	// Insert adds e.Inserts. When Effect.Safe is not set, rows may be there already: the target replaces
 	// them, or fails and runs the round again in the safe form.
 	Insert(ctx context.Context, e *Effect) error
+	// Renew has the source send the rows of e.Renews as they are now, piece by piece, and writes them; rows of these
+	// keys were deleted before. The coverage it answers is kept as that of a Rereader.
+	Renew(ctx context.Context, e *Effect) (*rowv1.Coverage, error)
 }
+
+// TooLarge is what Fetch finds of a row that must not be held in memory: it is read again at the source.
+const TooLarge = -2
 
 // Reread is the source's answer to a question for single keys.
 type Reread struct {
 	// Rows in the round layout; keys without a row are absent. May be nil.
 	Rows     *Batch
 	Coverage *rowv1.Coverage
+	// Large are keys whose rows are there, but too large for Rows.
+	Large [][]byte
 }
 
 // Rereader asks the source for the present rows of keys.
@@ -61,6 +69,10 @@ func (e *Effect) run(ctx context.Context, t Target, ask Rereader, safe bool) err
 			return err
 		}
 	}
+	if len(e.Renews) > 0 { // what is there of them must not be in the way of other rows
+		e.stale = true
+		e.Deletes = append(e.Deletes, e.Renews...)
+	}
 	if len(e.Deletes) > 0 {
 		if err := t.Delete(ctx, e); err != nil {
 			return err
@@ -72,8 +84,27 @@ func (e *Effect) run(ctx context.Context, t Target, ask Rereader, safe bool) err
 		}
 	}
 	if len(e.Inserts) > 0 {
-		return t.Insert(ctx, e)
+		if err := t.Insert(ctx, e); err != nil {
+			return err
+		}
 	}
+	return e.renew(ctx, t)
+}
+
+// renew comes last: a row as it is now may take over values that others had before this round. When the round is run
+// again, the rows have to be written again, although what was read of them covers their changes.
+func (e *Effect) renew(ctx context.Context, t Target) error {
+	if len(e.Renews) == 0 {
+		return nil
+	}
+	coverage, err := t.Renew(ctx, e)
+	if err != nil {
+		return err
+	}
+	for _, k := range e.Renews {
+		e.covers.Add(e.Table.Index, e.Batches[k.Batch].Key(int(k.Row)), coverage)
+	}
+	e.large = append(e.large[:0], e.Renews...)
 	return nil
 }
 
@@ -131,6 +162,11 @@ func (e *Effect) fetch(ctx context.Context, t Target, kind carry) error {
 			e.place(n)
 			continue
 		}
+		if found[k] == TooLarge {
+			n.state = stateLarge
+			e.large, e.Renews = append(e.large, n.key), append(e.Renews, n.key)
+			continue
+		}
 		n.carry--
 		e.needs = append(e.needs, i)
 	}
@@ -179,8 +215,16 @@ func (e *Effect) ask(ctx context.Context, ask Rereader) error {
 			rows[string(r.Rows.Key(row))] = Ref{at, int32(row)}
 		}
 	}
+	large := map[string]bool{}
+	for _, key := range r.Large {
+		large[string(key)] = true
+	}
 	for _, k := range keys {
 		key := e.Batches[k.Batch].Key(int(k.Row))
+		if large[string(key)] {
+			e.large = append(e.large, k)
+			continue
+		}
 		row, ok := rows[string(key)]
 		if !ok {
 			row = Ref{-1, -1}
@@ -235,13 +279,20 @@ func (e *Effect) completeGroup(ctx context.Context, t Target, g *Group) error {
 		return err
 	}
 	missing := 0
+	kept := g.Images[:0]
 	for i, img := range g.Images {
-		if found[i] < 0 {
-			missing++
+		switch {
+		case found[i] == TooLarge:
+			e.large, e.Renews = append(e.large, keys[i]), append(e.Renews, keys[i])
 			continue
+		case found[i] < 0:
+			missing++
+		default:
+			e.extend(int32(img), Ref{at, found[i]})
 		}
-		e.extend(int32(img), Ref{at, found[i]})
+		kept = append(kept, img)
 	}
+	g.Images = kept
 	if missing > 0 {
 		return MissingRow(e, missing)
 	}

@@ -1736,8 +1736,10 @@ type RereadRequest struct {
 	Table         *v1.Table              `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
 	SchemaVersion uint32                 `protobuf:"varint,2,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	// A complete Arrow IPC stream (schema and one batch, round layout) whose key columns hold the wanted keys.
-	Keys          []byte    `protobuf:"bytes,3,opt,name=keys,proto3" json:"keys,omitempty"`
-	Floor         *v1.Floor `protobuf:"bytes,4,opt,name=floor,proto3" json:"floor,omitempty"`
+	Keys  []byte    `protobuf:"bytes,3,opt,name=keys,proto3" json:"keys,omitempty"`
+	Floor *v1.Floor `protobuf:"bytes,4,opt,name=floor,proto3" json:"floor,omitempty"`
+	// Not empty: answer with a stream of rows of any size in this native encoding.
+	Lane          string `protobuf:"bytes,5,opt,name=lane,proto3" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1798,6 +1800,13 @@ func (x *RereadRequest) GetFloor() *v1.Floor {
 		return x.Floor
 	}
 	return nil
+}
+
+func (x *RereadRequest) GetLane() string {
+	if x != nil {
+		return x.Lane
+	}
+	return ""
 }
 
 type StreamRequest struct {
@@ -2644,6 +2653,8 @@ type RereadNeeded struct {
 	Keys          []byte                 `protobuf:"bytes,3,opt,name=keys,proto3" json:"keys,omitempty"`
 	KeyBytes      [][]byte               `protobuf:"bytes,4,rep,name=key_bytes,json=keyBytes,proto3" json:"key_bytes,omitempty"`
 	Seq           uint64                 `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`
+	// As in RereadRequest.
+	Lane          string `protobuf:"bytes,6,opt,name=lane,proto3" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2711,6 +2722,13 @@ func (x *RereadNeeded) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *RereadNeeded) GetLane() string {
+	if x != nil {
+		return x.Lane
+	}
+	return ""
 }
 
 type StreamRequest_Start struct {
@@ -2965,12 +2983,13 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12*\n" +
 	"\x05floor\x18\x03 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x12\x1a\n" +
 	"\bsnapshot\x18\x04 \x01(\tR\bsnapshot\x12\x14\n" +
-	"\x05arena\x18\x05 \x01(\tR\x05arena\"\xa2\x01\n" +
+	"\x05arena\x18\x05 \x01(\tR\x05arena\"\xb6\x01\n" +
 	"\rRereadRequest\x12*\n" +
 	"\x05table\x18\x01 \x01(\v2\x14.drover.row.v1.TableR\x05table\x12%\n" +
 	"\x0eschema_version\x18\x02 \x01(\rR\rschemaVersion\x12\x12\n" +
 	"\x04keys\x18\x03 \x01(\fR\x04keys\x12*\n" +
-	"\x05floor\x18\x04 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\"\xe8\x01\n" +
+	"\x05floor\x18\x04 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x12\x12\n" +
+	"\x04lane\x18\x05 \x01(\tR\x04lane\"\xe8\x01\n" +
 	"\rStreamRequest\x12@\n" +
 	"\x05start\x18\x01 \x01(\v2(.drover.connector.v1.StreamRequest.StartH\x00R\x05start\x12\x12\n" +
 	"\x03ack\x18\x02 \x01(\fH\x00R\x03ack\x1ay\n" +
@@ -3035,13 +3054,14 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\bRoundAck\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\fR\bposition\x12\x12\n" +
-	"\x04rows\x18\x03 \x01(\x03R\x04rows\"\x8e\x01\n" +
+	"\x04rows\x18\x03 \x01(\x03R\x04rows\"\xa2\x01\n" +
 	"\fRereadNeeded\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12%\n" +
 	"\x0eschema_version\x18\x02 \x01(\rR\rschemaVersion\x12\x12\n" +
 	"\x04keys\x18\x03 \x01(\fR\x04keys\x12\x1b\n" +
 	"\tkey_bytes\x18\x04 \x03(\fR\bkeyBytes\x12\x10\n" +
-	"\x03seq\x18\x05 \x01(\x04R\x03seq*<\n" +
+	"\x03seq\x18\x05 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04lane\x18\x06 \x01(\tR\x04lane*<\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_SOURCE\x10\x01\x12\r\n" +

@@ -1286,8 +1286,10 @@ func (x *ChunkBegin) GetLane() string {
 // ChunkData carries whole bytes of the lane: Arrow record batch message, or native bytes
 // (cut anywhere).
 type ChunkData struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Chunk         uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Chunk uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// A piece of a row that is too large to be decoded: bytes of COPY's binary form in a chunk of lane "arrow".
+	Native        bool `protobuf:"varint,2,opt,name=native,proto3" json:"native,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1327,6 +1329,13 @@ func (x *ChunkData) GetChunk() uint64 {
 		return x.Chunk
 	}
 	return 0
+}
+
+func (x *ChunkData) GetNative() bool {
+	if x != nil {
+		return x.Native
+	}
+	return false
 }
 
 type ChunkEnd struct {
@@ -1374,7 +1383,7 @@ func (x *ChunkEnd) GetResult() *ChunkResult {
 }
 
 // TableSchema announces the layout of a table's round batches; payload is the Arrow schema
-// (columns _op uint8, _txn uint32, _key binary, _unchanged binary?, _old int32?, then the data columns).
+// (columns _op uint8 (I, U, D, or R: written with values too large for the log's reader, only the key is here), _txn uint32, _key binary, _unchanged binary?, _old int32?, then the data columns).
 // A value column in native encoding has Arrow type binary and field metadata
 // "drover.native" = "pg-binary" | "pg-text".
 type TableSchema struct {
@@ -1805,6 +1814,11 @@ type Reread struct {
 	SchemaVersion uint32                 `protobuf:"varint,2,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	Keys          [][]byte               `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
 	Coverage      *Coverage              `protobuf:"bytes,4,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	// Keys whose rows are too large for this frame: they are absent from it, and have to be asked for as a stream.
+	Large [][]byte `protobuf:"bytes,5,rep,name=large,proto3" json:"large,omitempty"`
+	// Not empty: the answer is a stream in this native encoding. There is no payload; chunk_data frames and a chunk_end
+	// with rows and digest follow.
+	Lane          string `protobuf:"bytes,6,opt,name=lane,proto3" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1865,6 +1879,20 @@ func (x *Reread) GetCoverage() *Coverage {
 		return x.Coverage
 	}
 	return nil
+}
+
+func (x *Reread) GetLarge() [][]byte {
+	if x != nil {
+		return x.Large
+	}
+	return nil
+}
+
+func (x *Reread) GetLane() string {
+	if x != nil {
+		return x.Lane
+	}
+	return ""
 }
 
 var File_drover_row_v1_row_proto protoreflect.FileDescriptor
@@ -1971,9 +1999,10 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"ChunkBegin\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\rR\x05table\x12\x12\n" +
-	"\x04lane\x18\x03 \x01(\tR\x04lane\"!\n" +
+	"\x04lane\x18\x03 \x01(\tR\x04lane\"9\n" +
 	"\tChunkData\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\">\n" +
+	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x16\n" +
+	"\x06native\x18\x02 \x01(\bR\x06native\">\n" +
 	"\bChunkEnd\x122\n" +
 	"\x06result\x18\x01 \x01(\v2\x1a.drover.row.v1.ChunkResultR\x06result\"n\n" +
 	"\vTableSchema\x12\x14\n" +
@@ -2007,12 +2036,14 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"\bposition\x18\x03 \x01(\fR\bposition\"G\n" +
 	"\x04Idle\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\x12#\n" +
-	"\rsource_micros\x18\x02 \x01(\x03R\fsourceMicros\"\x8e\x01\n" +
+	"\rsource_micros\x18\x02 \x01(\x03R\fsourceMicros\"\xb8\x01\n" +
 	"\x06Reread\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12%\n" +
 	"\x0eschema_version\x18\x02 \x01(\rR\rschemaVersion\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\fR\x04keys\x123\n" +
-	"\bcoverage\x18\x04 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage*k\n" +
+	"\bcoverage\x18\x04 \x01(\v2\x17.drover.row.v1.CoverageR\bcoverage\x12\x14\n" +
+	"\x05large\x18\x05 \x03(\fR\x05large\x12\x12\n" +
+	"\x04lane\x18\x06 \x01(\tR\x04lane*k\n" +
 	"\bGateMode\x12\x19\n" +
 	"\x15GATE_MODE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fGATE_MODE_KEYED\x10\x01\x12\x12\n" +
