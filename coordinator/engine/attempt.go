@@ -37,11 +37,13 @@ type attempt struct {
 	grants         map[string][]byte // by the writer's name: under which others may write through it
 	helpers        map[seat]*helper
 	rests          map[schedule.Pair]rest
+	settling       settling
+	setting        map[uint32]bool // tables that the target is being told to set aside
 }
 
 func newAttempt() attempt {
 	return attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}, loads: map[*load]bool{}, grants: map[string][]byte{},
-		helpers: map[seat]*helper{}, rests: map[schedule.Pair]rest{}}
+		helpers: map[seat]*helper{}, rests: map[schedule.Pair]rest{}, setting: map[uint32]bool{}}
 }
 
 func (p *Pipeline) attempt(ctx context.Context) error {
