@@ -204,3 +204,22 @@ func TestCoordinator_ALoadGoesOnWithoutATable(t *testing.T) {
 		t.Errorf("%d chunks were written again", a.writes-writes)
 	}
 }
+
+// The same while changes are followed, for a unit that shares its snapshot with nobody left: nothing starts over.
+func TestCoordinator_ALoadGoesOnWithoutAUnit(t *testing.T) {
+	a := &asides{failing: 2, fails: about(diag.RowRefused, 2)}
+	c, _ := a.run(t, t.TempDir())
+	apply(t, c, controlv1.Mode_MODE_FULL_LOAD_AND_CDC)
+	until(t, c, "the others stream", func(s *controlv1.Status) bool { return s.Phase == controlv1.Phase_PHASE_STREAMING && partly(s) })
+	if a.did(t, "stream", "told"); a.fences != 1 {
+		t.Errorf("%d attempts", a.fences)
+	}
+	a.mu.Lock()
+	a.fails = nil
+	a.mu.Unlock()
+	if _, err := c.Reload(t.Context(), &controlv1.ReloadRequest{Pipeline: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, c, "all are equal", whole)
+	a.did(t, "stream", "settled", "emptied", "stream")
+}
