@@ -31,6 +31,9 @@ func TestModel_Converges(t *testing.T) {
 		"one unit":                       {unit: true},
 		"no key":                         {unit: true, fullRow: true, fullImages: true},
 		"floors only, full images":       {noExact: true, fullImages: true},
+		"set aside, loaded again":        {asides: true, slow: true},
+		"a unit set aside":               {asides: true, unit: true, slow: true},
+		"no key, set aside":              {asides: true, unit: true, fullRow: true, fullImages: true, slow: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, failed, first, stats := sweep(1000, 1000, r)
@@ -40,6 +43,9 @@ func TestModel_Converges(t *testing.T) {
 			}
 			if r.large && stats["renewed"] == 0 {
 				t.Error("no row was read again for its size")
+			}
+			if r.asides && stats["reloads"] < 1000 {
+				t.Errorf("a table is loaded again %d times only", stats["reloads"])
 			}
 			if failed > 0 {
 				t.Errorf("%d of 1000 runs failed, the first with: %s", failed, first)
@@ -67,6 +73,11 @@ func TestModel_EveryRuleIsNeeded(t *testing.T) {
 		"no key and no coverage":         {unit: true, fullRow: true, fullImages: true, noExact: true},
 		"hold without ids":               {noHeldIDs: true, slow: true},
 		"truncates empty everything":     {noOutlive: true, truncates: true},
+		"set aside, the target not told": {asides: true, volatileAside: true},
+		"set aside, not in rounds":       {asides: true, unmentioned: true, slow: true},
+		"set aside, not waited for":      {asides: true, asideUnseen: true, slow: true},
+		"loaded again on top of rows":    {asides: true, keepStale: true},
+		"loaded again too early":         {asides: true, hasty: true, slow: true, unit: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runs, failed, first, _ := sweep(2000, 2, r)

@@ -24,6 +24,7 @@ type fakeSource struct {
 	horizon *rowv1.Coverage
 	acked   [][]byte
 	from    []byte
+	aside   []uint32
 	emitted int
 	floor   *rowv1.Floor
 	sent    atomic.Int64 // pieces of rows that are read again
@@ -37,7 +38,7 @@ func (s *fakeSource) Position(context.Context, *connectorv1.PositionRequest) (*c
 
 func (s *fakeSource) Stream(ctx context.Context, start *connectorv1.StreamRequest_Start, acks <-chan []byte, emit func(*sdk.Frame) error) error {
 	s.mu.Lock()
-	s.from = start.From
+	s.from, s.aside = start.From, start.Aside
 	s.mu.Unlock()
 	done := make(chan struct{})
 	defer func() { <-done }()

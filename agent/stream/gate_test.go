@@ -224,7 +224,7 @@ func TestGate_ForgetAndResetTakeFloorsBack(t *testing.T) {
 	if g.Judge(keyedTable, []byte("a"), pos(50), 500) {
 		t.Error("a written chunk was forgotten: its rows are at the target")
 	}
-	if err := g.ResetTables([]uint32{keyedTable}); err != nil || !g.Judge(keyedTable, []byte("a"), pos(50), 500) {
+	if err := g.ResetTables([]uint32{keyedTable}, false); err != nil || !g.Judge(keyedTable, []byte("a"), pos(50), 500) {
 		t.Error("a reset table takes changes")
 	}
 }

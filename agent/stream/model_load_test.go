@@ -26,7 +26,7 @@ func (m *model) allWritten() bool {
 
 // loaded is what the coordinator tells once all chunks are written; it may tell it many times.
 func (m *model) loaded() {
-	if !m.allWritten() || m.done {
+	if !m.allWritten() || m.done || m.aside {
 		return
 	}
 	if m.unit {
@@ -43,7 +43,7 @@ func (m *model) loaded() {
 func (m *model) load() error {
 	c := m.IntN(modelChunks)
 	g := m.grants[c]
-	if g != nil && g.written {
+	if m.aside || g != nil && g.written {
 		return nil
 	}
 	var rd *reader
@@ -241,7 +241,8 @@ func (m *model) build(from, to int) arrow.RecordBatch {
 // apply is the sink: plan, run, and commit data, token and key coverage together.
 func (m *model) apply(q round) error {
 	next := m.target.clone()
-	if m.log[q.from].changes[0].op == 't' {
+	if m.aside { // the source sends nothing of it but the transactions
+	} else if m.log[q.from].changes[0].op == 't' {
 		m.truncate(next, q)
 	} else {
 		rec := m.build(q.from, q.n)

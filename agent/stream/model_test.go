@@ -32,6 +32,11 @@ type rules struct {
 	large bool
 	// truncates: the table is emptied often.
 	truncates bool
+	// asides: the table is set aside and loaded again. Then a run may leave out: that the target is told first, that its
+	// transactions are part of rounds, that these wait until they are visible, that it is emptied before it is loaded, that all that was
+	// passed when it was set aside is visible before that.
+	asides                                                    bool
+	volatileAside, unmentioned, asideUnseen, keepStale, hasty bool
 }
 
 type row struct{ a, t int64 }
@@ -85,6 +90,8 @@ type model struct {
 	// durable: coordinator and target
 	grants   map[int]*grant
 	done     bool
+	aside    bool
+	asideAt  int
 	target   *memoryTarget
 	chunks   map[int]*rowv1.ChunkResult
 	token    int
@@ -152,7 +159,10 @@ func (m *model) value() int64 {
 
 // restart is a new slot agent: the gate from the coordinator's state, the position and chunks from the target.
 func (m *model) restart() {
-	state := &fleetv1.GateTable{Table: 0, Done: m.done}
+	if m.volatileAside {
+		m.aside = false
+	}
+	state := &fleetv1.GateTable{Table: 0, Done: m.done, Aside: m.aside}
 	for c := range modelChunks {
 		if g := m.grants[c]; g != nil {
 			state.Chunks = append(state.Chunks, &fleetv1.GateChunk{Chunk: uint64(c), Keys: keyRange(c), Floor: g.floor,
@@ -199,6 +209,9 @@ func (m *model) receive() error {
 	}
 	m.queue = append(m.queue, round{begin: b, from: m.received, n: n})
 	m.received = n
+	if m.aside && m.unmentioned {
+		return nil
+	}
 	return m.gate.Received(b.Positions, b.TxnIds)
 }
 
@@ -211,7 +224,7 @@ func (m *model) release() error {
 	if m.noHold && !m.noWait && !m.gate.Visible(pos(q.n)) {
 		return nil
 	}
-	if !m.noHold {
+	if !m.noHold && !(m.aside && m.asideUnseen) {
 		lim := m.gate.Limit()
 		switch {
 		case m.noWait && lim != nil && !below(pos(q.n), lim, m.gate.start):
@@ -238,6 +251,7 @@ func (m *model) release() error {
 
 func (m *model) step() error {
 	m.settle()
+	m.turn()
 	act := m.Float64()
 	switch {
 	case act < .35:

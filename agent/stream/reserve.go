@@ -177,8 +177,9 @@ func (g *Gate) TablesLoaded(tables []uint32) error {
 	return nil
 }
 
-// ResetTables forgets all that was loaded of these tables: their changes are dropped until chunks are reserved again.
-func (g *Gate) ResetTables(tables []uint32) error {
+// ResetTables forgets all that was loaded of these tables: their changes are dropped until chunks are reserved again, for
+// good when they are set aside.
+func (g *Gate) ResetTables(tables []uint32, aside bool) error {
 	for _, index := range tables {
 		t := g.tables[index]
 		if t == nil {
@@ -187,7 +188,7 @@ func (g *Gate) ResetTables(tables []uint32) error {
 		if t.done {
 			g.undone++
 		}
-		g.tables[index] = &gateTable{index: index, keyed: t.keyed, start: t.start}
+		g.tables[index] = &gateTable{index: index, keyed: t.keyed, start: t.start, aside: aside}
 		for i, p := range g.passed {
 			if p == index {
 				g.passed = append(g.passed[:i], g.passed[i+1:]...)

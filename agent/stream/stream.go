@@ -156,7 +156,7 @@ func (s *Stream) runSource(ctx context.Context) error {
 	from := s.feed.committed
 	s.mu.Unlock()
 	err := s.task.Source.Stream(ctx, &connectorv1.StreamRequest_Start{Pipeline: s.task.Pipeline, From: from,
-		Tables: s.task.Work.Tables, Lane: s.task.Work.Lane}, s.acks, func(f *sdk.Frame) error { return s.receive(ctx, f) })
+		Tables: s.task.Work.Tables, Lane: s.task.Work.Lane, Aside: aside(s.task.Work.Gate)}, s.acks, func(f *sdk.Frame) error { return s.receive(ctx, f) })
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -164,6 +164,16 @@ func (s *Stream) runSource(ctx context.Context) error {
 		err = diag.ConnLost.New("source", nil, "the change stream ended")
 	}
 	return err
+}
+
+// aside are the tables of which nothing is to be read.
+func aside(gate []*fleetv1.GateTable) (tables []uint32) {
+	for _, t := range gate {
+		if t.Aside {
+			tables = append(tables, t.Table)
+		}
+	}
+	return tables
 }
 
 // runSink feeds the sink until there is nothing more to come.
@@ -293,7 +303,7 @@ func (s *Stream) reserve(ctx context.Context, r *fleetv1.Reserve, reply *fleetv1
 // target any more: only then may they be emptied (Invariant 15).
 func (s *Stream) reset(ctx context.Context, r *fleetv1.ResetTables) error {
 	s.mu.Lock()
-	err := s.gate.ResetTables(r.Tables)
+	err := s.gate.ResetTables(r.Tables, r.Aside)
 	mark := s.feed.released
 	s.mu.Unlock()
 	for err == nil {

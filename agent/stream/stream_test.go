@@ -341,3 +341,28 @@ func (s *Stream) recoverAndReserve(t *testing.T) {
 	c.Written = true
 	s.task.Work.Gate = append(s.task.Work.Gate, &fleetv1.GateTable{Table: keyedTable, Chunks: []*fleetv1.GateChunk{c}})
 }
+
+// Of a table that is set aside the source is to read nothing; what comes of it all the same is dropped, and moves the token.
+func TestStream_DropsWhatIsSetAside(t *testing.T) {
+	r := start(t, 0, &fleetv1.GateTable{Table: keyedTable, Aside: true}, &fleetv1.GateTable{Table: unitTable, Done: true})
+	r.round(20, 500, "ab")
+	r.sink.permits <- struct{}{}
+	for h := r.next(); ; h = r.next() {
+		if h.GetTableSchema() != nil {
+			continue
+		}
+		if string(h.GetIdle().GetPosition()) != string(pos(20)) {
+			t.Errorf("the sink got %v", h)
+		}
+		break
+	}
+	r.eventually("the token moves", func() bool { return string(r.stream.Progress().Applied) == string(pos(20)) })
+	if p := r.stream.Progress(); p.OverlappingChunks != 0 || p.Dropped != 2 || len(p.PassedTables) != 0 {
+		t.Error(p)
+	}
+	r.source.mu.Lock()
+	defer r.source.mu.Unlock()
+	if len(r.source.aside) != 1 || r.source.aside[0] != keyedTable {
+		t.Errorf("the source is told to leave out %v", r.source.aside)
+	}
+}

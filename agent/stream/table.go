@@ -22,6 +22,8 @@ type gateTable struct {
 	unit *span
 	// start is where the stream began.
 	start []byte
+	// aside: nobody loads it, every change of it is dropped (Invariant 22).
+	aside bool
 }
 
 // span is a key range whose rows share a floor and a coverage: one chunk, or ranges that are through.
@@ -36,8 +38,8 @@ type span struct {
 }
 
 func (t *gateTable) rebuild(s *fleetv1.GateTable) error {
-	t.done = s.Done
-	if t.done {
+	t.done, t.aside = s.Done && !s.Aside, s.Aside
+	if t.done || t.aside {
 		return nil
 	}
 	if !t.keyed {
@@ -253,7 +255,7 @@ func (t *gateTable) lowestInFlight() []byte {
 }
 
 func (t *gateTable) overlapping() int {
-	if t.done {
+	if t.done || t.aside {
 		return 0
 	}
 	n := 0

@@ -41,7 +41,7 @@ func (s *Server) Apply(ctx context.Context, r *controlv1.ApplyRequest) (*control
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	created, changed, p, err := e.Apply(ctx, x, r.Start)
+	created, changed, p, err := e.Apply(ctx, x, r.Start, r.Retry)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
@@ -126,6 +126,16 @@ func (s *Server) Pause(ctx context.Context, r *controlv1.PauseRequest) (*control
 // Resume lets it run again and forgets its failure.
 func (s *Server) Resume(ctx context.Context, r *controlv1.ResumeRequest) (*controlv1.ResumeResponse, error) {
 	return &controlv1.ResumeResponse{}, s.want(ctx, r.Pipeline, controlv1.Desired_DESIRED_RUNNING)
+}
+
+// Reload loads tables again while the rest goes on.
+func (s *Server) Reload(ctx context.Context, r *controlv1.ReloadRequest) (*controlv1.ReloadResponse, error) {
+	p, err := s.find(ctx, r.Pipeline)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	tables, err := p.Reload(ctx, r.Tables, r.Force)
+	return &controlv1.ReloadResponse{Tables: tables}, wire.Status(err)
 }
 
 // Stop ends its tasks; it starts again only when told to.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/droverdb/drover/coordinator/fleet"
@@ -23,6 +24,9 @@ func (p *Pipeline) adopt(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	p.adopted = true
+	if slices.ContainsFunc(p.tables, func(t *table) bool { return t.Again }) {
+		return false, nil // they are emptied behind a new fence
+	}
 	p.waiting = "the agents that were at work under the former coordinator"
 	at := p.atWork(r)
 	err := p.pump(ctx, 0, func() bool { return time.Now().After(p.fleet.Settles()) || p.present(at) })
@@ -132,7 +136,7 @@ func (p *Pipeline) take(t *fleetv1.RunningTask, on func(fleet.Message)) bool {
 // sharesSnapshot: something is half loaded under a snapshot that must not be lost.
 func (p *Pipeline) sharesSnapshot() bool {
 	for _, t := range p.tables {
-		if !t.Loaded && p.needsSnapshot(t) && (t.begun() || !p.follow()) {
+		if !t.Loaded && t.failure == nil && p.needsSnapshot(t) && (t.begun() || !p.follow()) {
 			return true
 		}
 	}
@@ -157,6 +161,10 @@ func (p *Pipeline) catchUp(ctx context.Context) error {
 		return err
 	}
 	var changes []store.Change
+	aside := p.hearAside(known.Aside)
+	for index := range aside {
+		changes = append(changes, p.emptied(p.tables[index])...)
+	}
 	for _, r := range known.Written {
 		if c := p.chunk(r.Chunk); c != nil && !c.Written && !c.inFlight {
 			c.Written, c.result, c.Result = true, r, store.Wire(r)
@@ -169,7 +177,10 @@ func (p *Pipeline) catchUp(ctx context.Context) error {
 	written := &fleetv1.Written{}
 	var loaded []uint32
 	for _, t := range p.tables {
-		if t.Passed {
+		if aside[t.Index] {
+			p.tell(dropAll(t.Index))
+		}
+		if t.Passed || t.failure != nil {
 			continue
 		}
 		if t.Loaded {

@@ -38,11 +38,13 @@ type attempt struct {
 	helpers        map[seat]*helper
 	rests          map[schedule.Pair]rest
 	speed          map[schedule.Pair]int64 // bytes a second of the latest load
+	settling       settling
+	setting        map[uint32]bool // tables that the target is being told to set aside
 }
 
 func newAttempt() attempt {
 	return attempt{tasks: map[uint64]bool{}, replies: map[uint64]func(*fleetv1.GateReply){}, loads: map[*load]bool{}, grants: map[string][]byte{},
-		helpers: map[seat]*helper{}, rests: map[schedule.Pair]rest{}, speed: map[schedule.Pair]int64{}}
+		helpers: map[seat]*helper{}, rests: map[schedule.Pair]rest{}, speed: map[schedule.Pair]int64{}, setting: map[uint32]bool{}}
 }
 
 func (p *Pipeline) attempt(ctx context.Context) error {

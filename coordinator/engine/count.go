@@ -35,7 +35,7 @@ func (p *Pipeline) count(s *controlv1.Status) (tables []*controlv1.TableStatus, 
 		s.ChunksTotal, s.ChunksDone = s.ChunksTotal+v.ChunksTotal, s.ChunksDone+v.ChunksDone
 		tables = append(tables, v)
 		done.add(v.BytesEstimate, v.FractionAcknowledged, v.Fraction-v.FractionAcknowledged)
-		if len(s.TopTables) < 8 && (v.State == "loading" || v.State == "held") {
+		if len(s.TopTables) < 8 && (v.State == "loading" || v.State == "failed") {
 			s.TopTables = append(s.TopTables, v)
 		}
 	}
@@ -72,7 +72,7 @@ func (p *Pipeline) countTable(t *table, all *[]*controlv1.ChunkStatus) *controlv
 	v.Fraction, v.FractionAcknowledged = acknowledged+moving, acknowledged
 	switch {
 	case t.failure != nil:
-		v.State = "held"
+		v.State = "failed"
 	case t.Loaded:
 		v.State, v.ChunksDone, v.Fraction, v.FractionAcknowledged = "loaded", v.ChunksTotal, 1, 1
 	}

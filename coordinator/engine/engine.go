@@ -112,8 +112,9 @@ func (e *Engine) All() []*Pipeline {
 	return out
 }
 
-// Apply creates or changes a pipeline. It is durable on return; the same spec again changes nothing.
-func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start bool) (created, changed bool, p *Pipeline, err error) {
+// Apply creates or changes a pipeline. It is durable on return; the same spec again changes nothing. With retry tables that
+// have failed are loaded again.
+func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start, retry bool) (created, changed bool, p *Pipeline, err error) {
 	e.mu.Lock()
 	p = e.pipes[spec.Name]
 	if p == nil {
@@ -143,6 +144,9 @@ func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start bool) (c
 	})
 	if err == nil && start {
 		err = p.Want(ctx, controlv1.Desired_DESIRED_RUNNING)
+	}
+	if err == nil && retry {
+		_, err = p.Reload(ctx, nil, false)
 	}
 	return false, changed, p, err
 }

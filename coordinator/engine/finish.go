@@ -38,7 +38,7 @@ func (p *Pipeline) finish(ctx context.Context) error {
 
 func (p *Pipeline) allPassed() bool {
 	for _, t := range p.tables {
-		if !t.Passed {
+		if !t.Passed && t.failure == nil {
 			return false
 		}
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -63,12 +64,12 @@ func (p *Pipeline) startStream(ctx context.Context) error {
 	if len(loaded) > 0 {
 		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Loaded{Loaded: &fleetv1.TablesLoaded{Tables: loaded}}})
 	}
-	return nil
+	return p.settle()
 }
 
 func (p *Pipeline) gateTable(t *table) *fleetv1.GateTable {
-	g := &fleetv1.GateTable{Table: t.Index, Done: t.Passed}
-	if t.Passed {
+	g := &fleetv1.GateTable{Table: t.Index, Done: t.Passed, Aside: t.failure != nil}
+	if t.Passed || g.Aside {
 		return g
 	}
 	if plan.Unit(t.row) {
@@ -95,6 +96,7 @@ func (p *Pipeline) hearStream(m fleet.Message) {
 		p.traceProgress(m.Tick.Stream)
 		p.run.progress = m.Tick.Stream
 		p.passed(m.Tick.Stream.PassedTables)
+		p.settled(m.Tick.Stream.Applied)
 	case m.Reply != nil:
 		f := p.run.replies[m.Reply.Id]
 		delete(p.run.replies, m.Reply.Id)
@@ -232,15 +234,16 @@ func (p *Pipeline) groupLoaded() bool {
 }
 
 func (p *Pipeline) dropSnapshot() {
-	if p.follow() && len(p.run.group) > 0 {
+	units := slices.DeleteFunc(slices.Clone(p.run.group), func(i uint32) bool { return p.tables[i].failure != nil })
+	if p.follow() && len(units) > 0 {
 		var changes []store.Change
-		for _, i := range p.run.group {
+		for _, i := range units {
 			p.tables[i].Coverage = store.Wire(p.run.coverage)
 			changes = append(changes, store.PutTable(p.name, p.tables[i].Table))
 		}
 		p.keep(changes)
-		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Written{Written: &fleetv1.Written{Units: p.run.group, UnitCoverage: p.run.coverage}}})
-		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Loaded{Loaded: &fleetv1.TablesLoaded{Tables: p.run.group}}})
+		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Written{Written: &fleetv1.Written{Units: units, UnitCoverage: p.run.coverage}}})
+		p.tell(&fleetv1.GateRequest{Kind: &fleetv1.GateRequest_Loaded{Loaded: &fleetv1.TablesLoaded{Tables: units}}})
 	}
 	id := p.run.snapshotTask
 	p.run.snapshotTask, p.run.snapshot, p.run.coverage, p.run.group = 0, "", nil, nil

@@ -36,7 +36,9 @@ func (p *Pipeline) fly(l *load) {
 func (p *Pipeline) land(l *load) {
 	delete(p.run.loads, l)
 	for _, id := range l.chunks {
-		p.chunk(id).land()
+		if c := p.chunk(id); c != nil { // else its table was set aside
+			c.land()
+		}
 	}
 }
 

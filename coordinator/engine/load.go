@@ -7,7 +7,6 @@ import (
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/schedule"
 	"github.com/droverdb/drover/coordinator/store"
-	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
@@ -49,7 +48,7 @@ func (p *Pipeline) loadAll(ctx context.Context) error {
 
 func (p *Pipeline) allLoaded() bool {
 	for _, t := range p.tables {
-		if !t.Loaded {
+		if !t.Loaded && !t.Aside || t.Again {
 			return false
 		}
 	}
@@ -58,14 +57,12 @@ func (p *Pipeline) allLoaded() bool {
 
 // drive is one decision.
 func (p *Pipeline) drive(ctx context.Context) error {
-	for _, t := range p.tables {
-		if t.failure != nil && len(p.run.loads) == 0 && p.onlyHeldLeft() {
-			return wire.Error(t.failure)
-		}
+	if err := p.asideWhileLoading(); err != nil {
+		return err
 	}
 	var complete []*table
 	for _, t := range p.tables { // also those whose last chunks only the target knew to be written
-		if !t.Loaded && t.complete() {
+		if !t.Loaded && t.failure == nil && t.complete() {
 			complete = append(complete, t)
 		}
 	}
@@ -87,15 +84,6 @@ func (p *Pipeline) drive(ctx context.Context) error {
 		return nil
 	}
 	return p.grant(ctx, c.Grants)
-}
-
-func (p *Pipeline) onlyHeldLeft() bool {
-	for _, t := range p.tables {
-		if !t.Loaded && t.failure == nil {
-			return false
-		}
-	}
-	return true
 }
 
 // view is what the scheduler sees. Small tables become one chunk without asking anybody.

@@ -37,7 +37,7 @@ func (p *Pipeline) loaded(l *load, m fleet.Message) {
 		}
 	}
 	for _, id := range l.chunks {
-		if !p.chunk(id).Written {
+		if c := p.chunk(id); c != nil && !c.Written {
 			p.stop = diag.Internal.New("load", nil, "an agent reported a load without the result of chunk %x", id)
 			return
 		}
@@ -95,22 +95,60 @@ func (p *Pipeline) loadFailed(l *load, f *fleetv1.Failure) {
 		p.passOn(l, f)
 		return
 	}
+	if p.refused(l, f) {
+		return
+	}
 	p.note("warn", f.Code+" "+f.Where+": "+f.Why)
 	if f.Class == fleetv1.FailureClass_FAILURE_CLASS_FATAL {
 		p.stop = wire.Error(f)
 		return
 	}
 	p.waiting = tryingAgain(wire.Error(f))
-	for _, id := range l.chunks {
-		c, t := p.chunk(id), p.tables[plan.TableOf(id)]
-		c.notUntil = time.Now().Add(min(time.Duration(c.Attempts)*200*time.Millisecond, 10*time.Second))
-		if f.Class == fleetv1.FailureClass_FAILURE_CLASS_HOLD && len(l.chunks) == 1 {
-			t.failure = f
-		}
-	}
+	p.later(l)
 	if f.Code == diag.NoAgent.ID { // the agent is gone, and its snapshot with it
 		p.stop = wire.Error(f)
 	}
+}
+
+// later lets the chunks of a load that has failed wait a little.
+func (p *Pipeline) later(l *load) {
+	for _, id := range l.chunks {
+		if c := p.chunk(id); c != nil {
+			c.notUntil = time.Now().Add(min(time.Duration(c.Attempts)*200*time.Millisecond, 10*time.Second))
+		}
+	}
+}
+
+// refused takes out the table that a load has failed for. When the failure names none although it is of a table, the
+// tables of the load are tried one by one.
+func (p *Pipeline) refused(l *load, f *fleetv1.Failure) bool {
+	t := p.blamed(f)
+	if f.Code == diag.CountDiffers.ID && f.Table > 0 && int(f.Table) <= len(p.tables) && p.attempts(l, f.Table-1) >= miscounts {
+		t = p.tables[f.Table-1]
+	}
+	switch {
+	case t == nil:
+		if f.Table > 0 || !ownReason(f.Code) || len(l.chunks) < 2 {
+			return false
+		}
+	case t.failure == nil && p.last(t):
+		p.stop = wire.Error(f)
+		return true
+	case t.failure == nil:
+		p.keep([]store.Change{p.failTable(t, f)})
+	}
+	p.later(l)
+	return true
+}
+
+// attempts is how often the chunks of a table in a load were tried.
+func (p *Pipeline) attempts(l *load, table uint32) (n int) {
+	for _, id := range l.chunks {
+		if c := p.chunk(id); c != nil && plan.TableOf(id) == table {
+			n = max(n, c.Attempts)
+		}
+	}
+	return n
 }
 
 // tablesLoaded runs once all chunks of the tables are written.

@@ -144,6 +144,9 @@ func (p *Pipeline) loop(ctx context.Context) error {
 			return err
 		case err == nil || errors.Is(err, errInterrupted):
 			wait = 0
+		case p.spare(ctx, err):
+			tries++
+			wait = min(time.Duration(tries)*50*time.Millisecond, time.Second)
 		case retryable(err) && !(p.neverBegan() && tries == firstTries):
 			tries++
 			if time.Since(began) > time.Minute {

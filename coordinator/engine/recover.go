@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/droverdb/drover/coordinator/lease"
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
 	"github.com/droverdb/drover/internal/fault"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -35,7 +37,20 @@ func (p *Pipeline) recover(ctx context.Context) error {
 	p.state.Remembered = p.follow()
 	p.state.Running = &store.Running{Reader: p.run.reader, Writer: p.run.writer}
 	p.state.Reader, p.state.Writer = p.run.reader, p.run.writer
-	return p.reconcile(ctx, r.Written)
+	if err := p.putAside(ctx, r.Aside); err != nil {
+		return err
+	}
+	if err := p.reconcile(ctx, r.Written); err != nil {
+		return err
+	}
+	if err := p.reloadTables(ctx); err != nil {
+		return err
+	}
+	waits := slices.ContainsFunc(p.tables, func(t *table) bool { return t.Again })
+	if n := p.failed(); n > 0 && n == len(p.tables) && !waits {
+		return wire.Error(p.tables[n-1].failure)
+	}
+	return nil
 }
 
 func (p *Pipeline) prepareSlot(ctx context.Context) error {
@@ -100,8 +115,7 @@ func (p *Pipeline) reconcile(ctx context.Context, written []*rowv1.ChunkResult) 
 	}
 	var again []*table
 	for _, t := range p.tables {
-		t.failure, t.Failure = nil, nil
-		if plan.Unit(t.row) && !t.Loaded && t.begun() {
+		if t.failure == nil && plan.Unit(t.row) && !t.Loaded && t.begun() {
 			again = append(again, t)
 		}
 	}

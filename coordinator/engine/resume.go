@@ -119,13 +119,20 @@ func (p *Pipeline) belongs(m *controlv1.Memo) error {
 // restore makes the ledger from the target's chunks. The plan of a table is stored as a whole before any chunk of it is
 // granted, and a table that needs no plan is one chunk: so a table that has any chunk has all of them.
 func (p *Pipeline) restore(r *connectorv1.RecoverResponse) error {
+	aside := p.hearAside(r.Aside) // chunks of them mean nothing
 	for _, c := range r.Chunks {
+		if aside[c.Table] {
+			continue
+		}
 		if int(c.Table) >= len(p.tables) {
 			return p.ledgerBroken("chunk %x is of no table", c.Id)
 		}
 		p.tables[c.Table].chunks[c.Id] = &chunk{row: c, Chunk: store.Chunk{Chunk: store.Wire(c)}}
 	}
 	for _, w := range r.Written {
+		if aside[plan.TableOf(w.Chunk)] {
+			continue
+		}
 		c := p.chunk(w.Chunk)
 		if c == nil {
 			return p.ledgerBroken("chunk %x is written, but unknown", w.Chunk)

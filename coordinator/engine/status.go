@@ -106,7 +106,8 @@ func (p *Pipeline) health(s *controlv1.Status) {
 		s.Failures = append([]*fleetv1.Failure{f}, s.Failures...)
 		s.NextSteps = append(s.NextSteps, "Correct what the failure names, then: drover resume "+p.name)
 	case s.TablesFailed > 0:
-		s.Health = controlv1.Health_HEALTH_HELD
+		s.Health = controlv1.Health_HEALTH_DEGRADED
+		s.NextSteps = append(s.NextSteps, "Correct what the failures name, then: drover reload "+p.name)
 	case s.Waiting != "":
 		s.Health = controlv1.Health_HEALTH_WAITING
 	default:

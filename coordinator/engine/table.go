@@ -49,7 +49,7 @@ func (p *Pipeline) load(ctx context.Context) error {
 			t.Split, t.Chunks, t.chunks = false, 0, map[uint64]*chunk{}
 		}
 		// A crash between the last chunk's record and its table's.
-		if !t.Loaded && t.begun() && t.complete() && !plan.Unit(t.row) {
+		if !t.Loaded && t.failure == nil && t.begun() && t.complete() && !plan.Unit(t.row) {
 			t.Loaded = true
 			if !p.follow() {
 				p.coalesce(t)
@@ -68,7 +68,7 @@ func (p *Pipeline) makeTables(known []store.Table) {
 	}
 	for _, t := range known {
 		if int(t.Index) < len(p.tables) {
-			p.tables[t.Index].Table = t
+			p.tables[t.Index].Table, p.tables[t.Index].failure = t, readFailure(t.Failure)
 		}
 	}
 }

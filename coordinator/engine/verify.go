@@ -25,8 +25,9 @@ func (p *Pipeline) verify(ctx context.Context) error {
 		return err
 	}
 	var differ error
-	for from := 0; from < len(p.tables) && p.spec.Verify != "none"; from += sumTables {
-		err := p.compareLoad(ctx, p.tables[from:min(from+sumTables, len(p.tables))])
+	tables := p.sound()
+	for from := 0; from < len(tables) && p.spec.Verify != "none"; from += sumTables {
+		err := p.compareLoad(ctx, tables[from:min(from+sumTables, len(tables))])
 		if d := diag.Find(err); d != nil && d.Code.ID == diag.Differs.ID {
 			differ = err
 		} else if err != nil {

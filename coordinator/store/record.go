@@ -75,7 +75,12 @@ type Table struct {
 	// Unit tables: their one floor and coverage.
 	Floor, Coverage []byte `json:",omitempty"`
 	Compared        string `json:",omitempty"`
-	Failure         []byte `json:",omitempty"`
+	// Failure is why the table has failed, Aside that the target keeps that too. Again: it is to be loaded again. Clear: all
+	// that the stream had passed when it was set aside is visible by now, so that it can be.
+	Failure []byte `json:",omitempty"`
+	Aside   bool   `json:",omitempty"`
+	Again   bool   `json:",omitempty"`
+	Clear   bool   `json:",omitempty"`
 }
 
 // Chunk is one entry of the ledger; the messages are kept in wire form.

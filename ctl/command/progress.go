@@ -35,7 +35,7 @@ func (e *env) shower(w io.Writer, screen *os.File, hint string) shower {
 	return &lines{every: e.every, print: func(s view.Status) error {
 		_, err := fmt.Fprintln(w, view.Line(s, time.Now()))
 		return err
-	}}
+	}, failed: func(f view.Failure) { view.WriteFailure(w, f, "") }}
 }
 
 type silent struct{}
@@ -48,18 +48,34 @@ func (silent) end()                     {}
 type lines struct {
 	every time.Duration
 	print func(view.Status) error
-	state string
-	at    time.Time
+	// failed tells once why a table was set aside; nil: the status has it.
+	failed func(view.Failure)
+	told   map[string]bool
+	state  string
+	at     time.Time
 }
 
 func (l *lines) status(s *controlv1.Status) {
 	v := view.FromStatus(s)
 	state := v.Phase + " " + v.Health + " " + v.Desired
+	l.tell(s, v)
 	if state == l.state && time.Since(l.at) < l.every {
 		return
 	}
 	l.state, l.at = state, time.Now()
 	_ = l.print(v)
+}
+
+// tell prints failures of tables that are new. Whoever ends for good is told at the end.
+func (l *lines) tell(s *controlv1.Status, v view.Status) {
+	now := map[string]bool{}
+	for _, f := range v.Failures {
+		key := f.Code + " " + f.Where
+		if now[key] = true; l.failed != nil && !l.told[key] && s.Health == controlv1.Health_HEALTH_DEGRADED && s.Phase != controlv1.Phase_PHASE_DONE {
+			l.failed(f)
+		}
+	}
+	l.told = now
 }
 
 func (*lines) end() {}

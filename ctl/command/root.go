@@ -146,7 +146,7 @@ without locks, gaps or doubles, and keeps the two equal until you switch over.`,
 	offer(root, "progress", progressForms)
 	noun(root, e.copyCmd(), e.doctorCmd(), e.upCmd(), e.applyCmd(), e.listCmd(), e.statusCmd(), e.tablesCmd(), e.chunksCmd(),
 		e.logsCmd(), e.deleteCmd(), e.explainCmd(), e.versionCmd(), e.coordinatorCmd(), e.agentCmd(), e.connectorCmd())
-	for _, c := range e.desiredCmds() {
+	for _, c := range append(e.desiredCmds(), e.reloadCmd()) {
 		root.AddCommand(c)
 	}
 	own(root)

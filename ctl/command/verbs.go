@@ -56,6 +56,57 @@ func (e *env) desiredCmds() []*cobra.Command {
 	}
 }
 
+func (e *env) reloadCmd() *cobra.Command {
+	var yes bool
+	var confirm string
+	c := &cobra.Command{
+		Use: "reload PIPELINE [TABLE...]", Short: "Load tables again while the rest goes on; without TABLE, all that have failed",
+		Long: `Empties tables at the target and loads them again, in step with the change stream, while all others go on. A TABLE is
+schema.name as at the source. Without one: every table that has failed. A table that has not failed is emptied only
+after the pipeline's name was typed, or with --yes --confirm NAME.`,
+		Example: "  drover reload shop\n  drover reload shop public.orders", Args: exactly, ValidArgsFunction: e.completePipelines,
+		RunE: func(c *cobra.Command, args []string) error {
+			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
+				return e.runReload(c.Context(), client, &controlv1.ReloadRequest{Pipeline: args[0], Tables: args[1:], Force: yes && confirm == args[0]})
+			})
+		},
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask (with --confirm)")
+	c.Flags().StringVar(&confirm, "confirm", "", "the pipeline's name, typed out")
+	return c
+}
+
+func (e *env) runReload(ctx context.Context, client controlv1.ControlServiceClient, req *controlv1.ReloadRequest) error {
+	r, err := client.Reload(ctx, req)
+	if d := diag.Find(e.remote(err)); d != nil && d.Code.ID == diag.Confirm.ID && e.asks() {
+		if err := e.confirm(req.Pipeline, "this empties tables that have not failed, and loads them again", false, ""); err != nil {
+			return err
+		}
+		req.Force = true
+		r, err = client.Reload(ctx, req)
+	}
+	if err != nil {
+		return e.remote(err)
+	}
+	type answer struct {
+		Pipeline string   `json:"pipeline"`
+		Verb     string   `json:"verb"`
+		Tables   []string `json:"tables"`
+		Next     []string `json:"next_steps"`
+	}
+	next := "drover tables " + req.Pipeline
+	return e.show(view.Answer(req.Pipeline, answer{req.Pipeline, "reload", append([]string{}, r.Tables...), []string{next}}, func(w io.Writer, _ bool) {
+		if len(r.Tables) == 0 {
+			e.say("%s: no table has failed; name the tables that are to be loaded again", req.Pipeline)
+			return
+		}
+		for _, t := range r.Tables {
+			fmt.Fprintln(w, "loading again", t)
+		}
+		e.say("next: %s", next)
+	}))
+}
+
 func (e *env) deleteCmd() *cobra.Command {
 	var yes bool
 	var confirm string
@@ -63,7 +114,7 @@ func (e *env) deleteCmd() *cobra.Command {
 		Use: "delete PIPELINE", Short: "Remove a pipeline with its slot, publication and tokens; rows at the target stay",
 		Example: "  drover delete shop\n  drover delete shop --yes --confirm shop", Args: exactly, ValidArgsFunction: e.completePipelines,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := e.confirm(args[0], yes, confirm); err != nil {
+			if err := e.confirm(args[0], "this removes slot, publication and tokens of "+args[0], yes, confirm); err != nil {
 				return err
 			}
 			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
@@ -96,14 +147,14 @@ func deleted(pipeline string, removed []string) view.Listing {
 }
 
 // confirm asks for the pipeline's name; off a terminal it must come as flags.
-func (e *env) confirm(pipeline string, yes bool, typed string) error {
+func (e *env) confirm(pipeline, what string, yes bool, typed string) error {
 	if yes && typed == pipeline {
 		return nil
 	}
 	if yes || !e.asks() {
 		return diag.Confirm.New("pipeline "+pipeline, nil, "--yes --confirm %s is missing", pipeline)
 	}
-	fmt.Fprintf(e.err, "this removes slot, publication and tokens of %s. type the pipeline name: ", pipeline)
+	fmt.Fprintf(e.err, "%s. type the pipeline name: ", what)
 	var got string
 	fmt.Fscanln(e.in, &got)
 	if got != pipeline {

@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 
@@ -89,6 +90,10 @@ func arguments(use string) (wanted []string, most int) {
 			wanted = append(wanted, w)
 		}
 		most++
+		if strings.Contains(w, "...") {
+			most = math.MaxInt
+			break
+		}
 	}
 	return wanted, most
 }

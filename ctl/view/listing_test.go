@@ -23,7 +23,7 @@ func listings() map[string]Listing {
 	tables := []*controlv1.TableStatus{
 		{Source: "shop.orders", Target: "app.orders", State: "loading", RowsEstimate: 606_118_204, Rows: 412_000_000, RowsInFlight: 7, Bytes: 90 << 20, BytesEstimate: 120 << 20,
 			BytesInFlight: 5 << 20, ChunksTotal: 10, ChunksDone: 7, Fraction: 0.78, FractionAcknowledged: 0.68, Gate: "GATE_MODE_KEYED", Lane: "pgcopy-binary"},
-		{Source: "shop.\x1b[2J\"évil\": 長い\n", Target: "shop.x", State: "held", Gate: "GATE_MODE_UNIT_FULL_ROW", GateReason: "it has no key", Lane: "arrow", Compared: "differs",
+		{Source: "shop.\x1b[2J\"évil\": 長い\n", Target: "shop.x", State: "failed", Gate: "GATE_MODE_UNIT_FULL_ROW", GateReason: "it has no key", Lane: "arrow", Compared: "differs",
 			Failure: &fleetv1.Failure{Code: "E3006", Where: "source › table", Why: "no key: # none", Fix: []string{"ALTER TABLE x REPLICA IDENTITY FULL;"}, Class: fleetv1.FailureClass_FAILURE_CLASS_HOLD}},
 	}
 	chunks := []*controlv1.ChunkStatus{

@@ -76,7 +76,7 @@ func head(s Status, st Style) string {
 		parts = append(parts, fmt.Sprintf("%d/%d tables compared", s.Tables.Compared, s.Tables.Total))
 	}
 	line := fit(st.Width, append(parts, st.Hint)...)
-	colour := map[string]string{"ok": green, "waiting": yellow, "held": yellow, "failed": red}[s.Health]
+	colour := map[string]string{"ok": green, "waiting": yellow, "degraded": yellow, "failed": red}[s.Health]
 	return strings.Replace(line, word, st.paint(colour, word), 1)
 }
 
@@ -132,7 +132,7 @@ func tableLines(raw *controlv1.Status, st Style, pace *Pace) []string {
 		if done := strings.TrimRight(bars, "░"); done != "" {
 			line = strings.Replace(line, done, st.paint(cyan, done), 1)
 		}
-		if t.State == "held" {
+		if t.State == "failed" {
 			line = strings.Replace(line, t.State, st.paint(yellow, t.State), 1)
 		}
 		out = append(out, line)
@@ -160,7 +160,7 @@ func footer(raw *controlv1.Status, s Status, st Style) string {
 			parts = append(parts, fmt.Sprintf(format, args...))
 		}
 	}
-	add(s.Tables.Failed > 0, "%d held", s.Tables.Failed)
+	add(s.Tables.Failed > 0, "%d failed", s.Tables.Failed)
 	add(loading > 0, "%d loading", loading)
 	add(s.Tables.Compared > 0, "verified %d/%d", s.Tables.Equal, s.Tables.Total)
 	add(true, "%d/%d chunks", s.Load.Chunks, s.Load.ChunksTotal)

@@ -73,6 +73,7 @@ func Line(s Status, now time.Time) string {
 	if s.Phase == "load" {
 		fmt.Fprintf(b, " in_flight_b=%d", s.Load.BytesInFlight)
 	}
+	fmt.Fprintf(b, " failed=%d", s.Tables.Failed)
 	return b.String()
 }
 

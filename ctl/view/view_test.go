@@ -22,7 +22,7 @@ const started = int64(1772416330_000000)
 // loading is a status with every field set.
 func loading() *controlv1.Status {
 	return &controlv1.Status{
-		Pipeline: "shop", Phase: controlv1.Phase_PHASE_LOAD, Health: controlv1.Health_HEALTH_HELD, Desired: controlv1.Desired_DESIRED_RUNNING,
+		Pipeline: "shop", Phase: controlv1.Phase_PHASE_LOAD, Health: controlv1.Health_HEALTH_DEGRADED, Desired: controlv1.Desired_DESIRED_RUNNING,
 		Mode: controlv1.Mode_MODE_FULL_LOAD_AND_CDC, Source: "old:5432/shop", Target: "new:5432/shop", TablesTotal: 87, TablesDone: 81, TablesFailed: 1,
 		RowsTotalEstimate: 2_000_000, RowsLoaded: 1_200_000, BytesTotalEstimate: 200 << 20, BytesLoaded: 126 << 20, RowsPerSecond: 12000, BytesPerSecond: 3 << 20,
 		ChunksTotal: 40, ChunksDone: 25, StepsTotal: 300, StepsDone: 120, TablesCompared: 3, TablesEqual: 2, LagSeconds: 0.84, ChangesPerSecond: 3410,
@@ -35,7 +35,7 @@ func loading() *controlv1.Status {
 		TopTables: []*controlv1.TableStatus{
 			{Source: "shop.orders", State: "loading", RowsEstimate: 606_118_204, Rows: 412_000_000, Bytes: 90 << 20, ChunksTotal: 10, ChunksDone: 7, Fraction: 0.78, FractionAcknowledged: 0.68, BytesInFlight: 5 << 20},
 			{Source: "shop.\x1b[2Jévil", State: "loading", RowsEstimate: 0, Rows: 0, ChunksTotal: 4, ChunksDone: 1, Fraction: 0.25, FractionAcknowledged: 0.25},
-			{Source: "shop.audit_log", State: "held", RowsEstimate: 100, ChunksTotal: 1},
+			{Source: "shop.audit_log", State: "failed", RowsEstimate: 100, ChunksTotal: 1},
 			{Source: "shop.長い名前の表", State: "loading", RowsEstimate: 700, Rows: 700, ChunksTotal: 2, ChunksDone: 1, Fraction: 0.5, FractionAcknowledged: 0.5},
 		},
 		Bottleneck: "reading the source", Waiting: "the transaction of pid 4711 at the source (user shop, application nightly report, open for 42 s) to end", TraceId: "4bf92f3577b34da6a3ce929d0e0e4736",

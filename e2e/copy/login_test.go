@@ -82,7 +82,9 @@ func TestLogin_PasswordOverTLS(t *testing.T) {
 func TestLogin_ClientCertificate(t *testing.T) {
 	s, ca := guarded(t)
 	mine := ca.Issue(tlstest.Leaf{})
-	at := func(db string) string { return over(s, "drover", db, mine.CA, "sslcert", mine.Cert, "sslkey", mine.Key) }
+	at := func(db string) string {
+		return over(s, "drover", db, mine.CA, "sslcert", mine.Cert, "sslkey", mine.Key)
+	}
 	harness.MustRun(t, "copy", at("a"), at("b"), "--data", t.TempDir())
 	harness.RequireEqual(t, s.URL("a"), s.URL("b"), harness.CompareOptions{})
 }

@@ -73,6 +73,8 @@ type Error struct {
 	// Fixes are exact commands; empty: the code's general fix.
 	Fixes []string
 	Cause error
+	// Table is the number in its pipeline of the one table that the error is about, plus 1; 0: none, or more than one.
+	Table uint32
 }
 
 // New makes an error of a code. cause may be nil.
@@ -84,6 +86,15 @@ func (c Code) New(where string, cause error, why string, args ...any) *Error {
 func (e *Error) WithFix(fix ...string) *Error {
 	e.Fixes = fix
 	return e
+}
+
+// About names the one table that a coded error is about; one that names a table already, and any other error, stays as
+// it is.
+func About(err error, table uint32) error {
+	if e := Find(err); e != nil && e.Table == 0 {
+		e.Table = table + 1
+	}
+	return err
 }
 
 // Fix returns the exact commands, or the general remedy.

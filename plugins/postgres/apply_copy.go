@@ -42,7 +42,7 @@ func (s *applySession) copyInserts(ctx context.Context, t *applyTable, e *apply.
 		}
 	}
 	if err != nil {
-		return &sentError{kind: kind, where: tableWhere(e.Table), err: err}
+		return &sentError{kind: kind, at: atTable(e.Table), err: err}
 	}
 	return nil
 }

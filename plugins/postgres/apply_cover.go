@@ -25,7 +25,7 @@ func (a *applier) storeCovers() error {
 			names[i] = c.e.Batches[k.Batch].Key(int(k.Row))
 		}
 		params := append(a.ses.params, byteaArray(names), []byte(a.open.Pipeline), int8Param(int64(c.e.Table.Index)), c.coverage)
-		a.ses.exec(sentOther, "target › drover.key_coverage", t.statement("cover", t.coverSQL),
+		a.ses.exec(sentOther, subject{where: "target › drover.key_coverage"}, t.statement("cover", t.coverSQL),
 			t.arrayOIDs(keys, oidByteaArray, oidText, oidInt8, oidBytea), params)
 	}
 	return nil
@@ -53,7 +53,7 @@ func (a *applier) forgetCovers() {
 		for i, k := range keys {
 			names[i] = []byte(k.Key)
 		}
-		a.ses.exec(sentOther, "target › drover.key_coverage", "DELETE FROM drover.key_coverage WHERE pipeline = $1 AND tbl = $2 AND key = ANY ($3)",
+		a.ses.exec(sentOther, subject{where: "target › drover.key_coverage"}, "DELETE FROM drover.key_coverage WHERE pipeline = $1 AND tbl = $2 AND key = ANY ($3)",
 			[]uint32{oidText, oidInt8, oidByteaArray}, [][]byte{[]byte(a.open.Pipeline), int8Param(int64(table)), byteaArray(names)})
 	}
 }

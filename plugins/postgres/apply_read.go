@@ -134,7 +134,7 @@ func (r *roundReader) layout(ctx context.Context, s *rowv1.TableSchema, f *sdk.F
 	// The decoder keeps the schema for good; the frame's memory goes back to its pool.
 	at, err := newApplyTable(ctx, r.conn, t, s, append([]byte(nil), f.Bytes()...))
 	if err != nil {
-		return err
+		return diag.About(err, t.Index)
 	}
 	r.a.layouts.put(at)
 	return nil

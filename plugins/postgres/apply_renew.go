@@ -43,7 +43,7 @@ func (a *applier) renew(ctx context.Context, e *apply.Effect) (*rowv1.Coverage, 
 			if e.Safe {
 				kind = sentSafe
 			}
-			err = &sentError{kind: kind, where: tableWhere(e.Table), err: err}
+			err = &sentError{kind: kind, at: atTable(e.Table), err: err}
 		}
 	}
 	if err != nil {

@@ -118,7 +118,7 @@ func (s *applySession) deleteRows(t *applyTable, e *apply.Effect) error {
 	}
 	s.params = append(s.params, times, int8Param(total))
 	s.simple(sentOther, scanSettings)
-	s.exec(sentRow, tableWhere(e.Table), t.statement("rows", t.deleteRowsSQL), t.arrayOIDs(cols, oidInt8Array, oidInt8), s.params)
+	s.exec(sentRow, atTable(e.Table), t.statement("rows", t.deleteRowsSQL), t.arrayOIDs(cols, oidInt8Array, oidInt8), s.params)
 	s.simple(sentOther, keySettings)
 	return nil
 }

@@ -34,17 +34,25 @@ const (
 
 // sentError is a failed statement of a pipeline.
 type sentError struct {
-	kind  sentKind
-	where string
-	err   error
+	kind sentKind
+	at   subject
+	err  error
 }
+
+// subject is what a statement is about, for errors: table as in diag.Error.
+type subject struct {
+	where string
+	table uint32
+}
+
+func atTable(t *rowv1.Table) subject { return subject{tableWhere(t), t.GetIndex() + 1} }
 
 func (e *sentError) Error() string { return e.err.Error() }
 func (e *sentError) Unwrap() error { return e.err }
 
 type sent struct {
-	kind  sentKind
-	where string
+	kind sentKind
+	at   subject
 }
 
 // applySession is the writing session: statements of one round gathered in a pipeline. It implements apply.Target.
@@ -79,23 +87,25 @@ func (s *applySession) stop() {
 	}
 }
 
-func (s *applySession) simple(kind sentKind, sql string) { s.exec(kind, "target", sql, nil, nil) }
+func (s *applySession) simple(kind sentKind, sql string) {
+	s.exec(kind, subject{where: "target"}, sql, nil, nil)
+}
 
 // exec queues a statement; it is prepared the first time it is seen.
-func (s *applySession) exec(kind sentKind, where, sql string, oids []uint32, params [][]byte) {
+func (s *applySession) exec(kind sentKind, at subject, sql string, oids []uint32, params [][]byte) {
 	name, ok := s.prepared[sql]
 	if !ok {
 		s.names++
 		name = fmt.Sprintf("a%d", s.names)
 		s.prepared[sql] = name
 		s.pipe.SendPrepare(name, sql, oids)
-		s.sent = append(s.sent, sent{kind, where})
+		s.sent = append(s.sent, sent{kind, at})
 	}
 	for len(s.formats) < len(params) {
 		s.formats = append(s.formats, 1)
 	}
 	s.pipe.SendQueryPrepared(name, params, s.formats[:len(params)], []int16{1})
-	s.sent = append(s.sent, sent{kind, where})
+	s.sent = append(s.sent, sent{kind, at})
 	for _, p := range params {
 		s.bytes += len(p)
 	}
@@ -141,21 +151,21 @@ func (s *applySession) sync() error {
 
 func (s *applySession) failed(n int, err error) error {
 	if n < len(s.sent) {
-		return &sentError{kind: s.sent[n].kind, where: s.sent[n].where, err: err}
+		return &sentError{kind: s.sent[n].kind, at: s.sent[n].at, err: err}
 	}
 	return err
 }
 
 // token checks the fence and stores the position (nil: keeps it) in the transaction of the round.
 func (s *applySession) token(open *rowv1.ApplyOpen, position []byte) {
-	s.exec(sentToken, "target › stream of "+open.Pipeline, `WITH n AS (UPDATE drover.stream SET position = coalesce($3, position), updated = now()
+	s.exec(sentToken, subject{where: "target › stream of " + open.Pipeline}, `WITH n AS (UPDATE drover.stream SET position = coalesce($3, position), updated = now()
 		WHERE pipeline = $1 AND epoch = $2 AND ($3 IS NULL OR position IS NULL OR position <= $3)`+fmt.Sprintf(guard, "1"),
 		[]uint32{oidText, oidInt8, oidBytea}, [][]byte{[]byte(open.Pipeline), int8Param(int64(open.Epoch)), position})
 }
 
 // tokenIdle moves the position when the log holds nothing for us; it never goes back.
 func (s *applySession) tokenIdle(open *rowv1.ApplyOpen, position []byte) {
-	s.exec(sentToken, "target › stream of "+open.Pipeline, `WITH n AS (UPDATE drover.stream SET position = greatest(position, $3), updated = now()
+	s.exec(sentToken, subject{where: "target › stream of " + open.Pipeline}, `WITH n AS (UPDATE drover.stream SET position = greatest(position, $3), updated = now()
 		WHERE pipeline = $1 AND epoch = $2`+fmt.Sprintf(guard, "1"),
 		[]uint32{oidText, oidInt8, oidBytea}, [][]byte{[]byte(open.Pipeline), int8Param(int64(open.Epoch)), position})
 }
@@ -164,7 +174,7 @@ func (s *applySession) tokenIdle(open *rowv1.ApplyOpen, position []byte) {
 // the disk (and a synchronous standby) still works, and the ack comes after it. Logs are flushed in order, so one commit that
 // waits is enough; only one that has written something waits, and the lock of a row is the least that is written.
 func (s *applySession) durable(open *rowv1.ApplyOpen) {
-	s.exec(sentOther, "target › stream of "+open.Pipeline,
+	s.exec(sentOther, subject{where: "target › stream of " + open.Pipeline},
 		"SELECT set_config('synchronous_commit', 'on', true) FROM drover.stream WHERE pipeline = $1 FOR NO KEY UPDATE",
 		[]uint32{oidText}, [][]byte{[]byte(open.Pipeline)})
 }
@@ -193,11 +203,27 @@ func (a *applier) explain(ctx context.Context, err error) error {
 	case se.kind == sentToken && miscount:
 		return a.explainToken(ctx)
 	case se.kind == sentChange && (miscount || conflict), se.kind == sentCommit && conflict && !a.ses.inTx:
-		return fmt.Errorf("%w: %w", errUnsafe, mapError(pe, se.where))
+		return fmt.Errorf("%w: %w", errUnsafe, blame(mapError(pe, se.at.where), pe, a.open.Tables))
 	case se.kind == sentRow && miscount:
-		return diag.MissingRow.New(se.where, nil, "a row that was deleted at the source is not there")
+		err = diag.MissingRow.New(se.at.where, nil, "a row that was deleted at the source is not there")
+	default:
+		err = mapError(pe, se.at.where)
 	}
-	return mapError(pe, se.where)
+	if se.at.table > 0 {
+		return diag.About(err, se.at.table-1)
+	}
+	return blame(err, pe, a.open.Tables)
+}
+
+// blame names the table of a constraint that was checked late, at the commit.
+func blame(err error, pe *pgconn.PgError, tables []*rowv1.Table) error {
+	for _, t := range tables {
+		if r := t.GetTarget(); pe.TableName != "" && r.GetName() == pe.TableName && r.GetSchema() == pe.SchemaName {
+			diag.Find(err).Where = tableWhere(t)
+			return diag.About(err, t.GetIndex())
+		}
+	}
+	return err
 }
 
 // explainToken tells a fence from a position that would go back.

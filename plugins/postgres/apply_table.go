@@ -123,6 +123,9 @@ func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	if len(found) == 0 && len(a.columns) > 0 {
+		return goneAtTarget(a.table)
+	}
 	types := map[string]targetType{}
 	for _, f := range found {
 		types[f.Name], a.partitioned = f, f.Parted
@@ -134,7 +137,8 @@ func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
 		c := &a.columns[i]
 		tt, ok := types[c.name]
 		if !ok {
-			return diag.SchemaChanged.New(tableWhere(a.table), nil, "the target has no column %s", ident(c.name))
+			return diag.SchemaChanged.New(tableWhere(a.table), nil, "the target has no column %s", ident(c.name)).
+				WithFix("At the target, give the table the columns that it has at the source.")
 		}
 		if err := c.fit(ctx, conn, tt); err != nil {
 			return err

@@ -94,7 +94,7 @@ func (s *applySession) Delete(_ context.Context, e *apply.Effect) error {
 		if err := s.refParams(t, e, keys, part); err != nil {
 			return err
 		}
-		s.exec(sentSafe, tableWhere(e.Table), t.statement("delete", t.deleteSQL), t.arrayOIDs(keys), s.params)
+		s.exec(sentSafe, atTable(e.Table), t.statement("delete", t.deleteSQL), t.arrayOIDs(keys), s.params)
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func (s *applySession) Update(_ context.Context, e *apply.Effect, g *apply.Group
 			return err
 		}
 		s.params = append(s.params, int8Param(int64(len(part))))
-		s.exec(sentChange, tableWhere(e.Table), sql, oids, s.params)
+		s.exec(sentChange, atTable(e.Table), sql, oids, s.params)
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func (s *applySession) Insert(ctx context.Context, e *apply.Effect) error {
 	}
 	if len(t.columns) == 0 {
 		for range e.Inserts {
-			s.simple(kind, t.insertSQL())
+			s.exec(kind, atTable(e.Table), t.insertSQL(), nil, nil)
 		}
 		return nil
 	}
@@ -149,7 +149,7 @@ func (s *applySession) Insert(ctx context.Context, e *apply.Effect) error {
 		if err := s.imageParams(t, e, all, part); err != nil {
 			return err
 		}
-		s.exec(kind, tableWhere(e.Table), t.statement("insert", t.insertSQL), t.arrayOIDs(all), s.params)
+		s.exec(kind, atTable(e.Table), t.statement("insert", t.insertSQL), t.arrayOIDs(all), s.params)
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (s *applySession) Fetch(ctx context.Context, e *apply.Effect, refs []apply.
 	res := s.pg.ExecParams(ctx, t.fetchSQL(), s.params, t.arrayOIDs(keys), s.formats[:len(s.params)], formats)
 	b, found, err := t.readImages(res, len(refs))
 	if err != nil {
-		return nil, nil, &sentError{kind: sentSafe, where: tableWhere(e.Table), err: err}
+		return nil, nil, &sentError{kind: sentSafe, at: atTable(e.Table), err: err}
 	}
 	return b, found, nil
 }

@@ -31,8 +31,11 @@ func (a *applier) truncate(ctx context.Context, r *apply.Round) error {
 			return diag.Internal.New("target", nil, "truncate of table %d, which is not part of the pipeline", tr.Table)
 		}
 		rel, err := relationOf(ctx, a.ses.pg, t)
+		if err == nil && rel.oid == 0 {
+			err = goneAtTarget(t)
+		}
 		if err != nil {
-			return err
+			return diag.About(err, t.Index)
 		}
 		keep := a.covers.Outlive(tr.Table, r)
 		switch {
@@ -48,7 +51,7 @@ func (a *applier) truncate(ctx context.Context, r *apply.Round) error {
 			}
 		}
 		if err != nil {
-			return err
+			return diag.About(err, t.Index)
 		}
 	}
 	return emptyTables(ctx, a.ses.pg, whole, restart)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/droverdb/drover/internal/diag"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
@@ -35,6 +36,12 @@ func relationOf(ctx context.Context, pg *pgconn.PgConn, t *rowv1.Table) (relatio
 	return r, nil
 }
 
+// goneAtTarget: somebody dropped or renamed the table there.
+func goneAtTarget(t *rowv1.Table) error {
+	return diag.SchemaChanged.New(tableWhere(t), nil, "the table is not there any more").
+		WithFix("At the target, create it again as it is at the source: pg_dump --schema-only -t '" + t.GetSource().GetSchema() + "." + t.GetSource().GetName() + "' prints how.")
+}
+
 // emptyTables empties tables and nothing else: never their children, never what refers to them. TRUNCATE is refused
 // for a table that a foreign key of another table refers to, and CASCADE would empty that one; rows of such a table
 // are deleted instead. Sessions of a sink check no foreign keys, as with every delete that comes from the source; they
@@ -58,7 +65,7 @@ func emptyTables(ctx context.Context, pg *pgconn.PgConn, rels []relation, restar
 			sql += "; " + restartSQL(r)
 		}
 		if _, err := pg.Exec(ctx, sql).ReadAll(); err != nil {
-			return mapError(err, tableWhere(r.table))
+			return diag.About(mapError(err, tableWhere(r.table)), r.table.GetIndex())
 		}
 	}
 	if len(names) == 0 {
@@ -68,12 +75,11 @@ func emptyTables(ctx context.Context, pg *pgconn.PgConn, rels []relation, restar
 	if restart {
 		sql += " RESTART IDENTITY"
 	}
-	where := tableWhere(rels[0].table)
-	if len(rels) > 1 {
-		where = "target › tables"
-	}
 	_, err = pg.Exec(ctx, sql).ReadAll()
-	return mapError(err, where)
+	if len(rels) > 1 {
+		return mapError(err, "target › tables")
+	}
+	return diag.About(mapError(err, tableWhere(rels[0].table)), rels[0].table.GetIndex())
 }
 
 // referredFromOutside finds the tables that cannot be truncated together: a foreign key of a table that is not

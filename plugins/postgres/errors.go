@@ -62,6 +62,7 @@ var (
 		"40001": diag.LockWait, "40P01": diag.LockWait, "55P03": diag.LockWait,
 		"25P03": diag.ConnLost,
 		"P0001": diag.RowRefused,
+		"54000": diag.RowRefused, // an index takes no row of that size
 	}
 	byClass = map[string]diag.Code{
 		"08": diag.ConnLost,

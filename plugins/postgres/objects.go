@@ -12,7 +12,7 @@ func Objects(pipeline string) []Object {
 		{"source", "publication " + name, "names exactly the tables of the pipeline; made with --follow only"},
 		{"source", "replication slot " + name, "keeps the log from the pipeline's position on; made with --follow only"},
 		{"source", "log messages with prefix drover", "pg_logical_emit_message, so that an idle slot moves; nothing is stored"},
-		{"target", "schema drover", "positions, finished chunks, finished schema steps and single keys read again, by pipeline"},
+		{"target", "schema drover", "positions, finished chunks, finished schema steps, single keys read again and tables set aside, by pipeline"},
 		{"both", "sessions named drover/" + pipeline + "/…", "application_name of every session"},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -116,6 +117,26 @@ func publish(ctx context.Context, conn *pgx.Conn, name string, tables []*rowv1.T
 		}
 	}
 	return nil
+}
+
+// afterRunning waits until every transaction that runs now has ended. A commit that is in the log, and may be passed by a
+// token, but that no snapshot sees yet, is one of them; so is one that changed a table before that was published.
+func afterRunning(ctx context.Context, conn *pgx.Conn, where string) error {
+	var end int64
+	if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").Scan(&end); err != nil {
+		return mapError(err, where)
+	}
+	for pause := retakeFirst; ; pause = min(2*pause, retakeMax) {
+		var ended bool
+		if err := conn.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint >= $1", end).Scan(&ended); err != nil || ended {
+			return mapError(err, where)
+		}
+		select {
+		case <-ctx.Done():
+			return diag.CallCancelled.New(where, ctx.Err(), "transactions that began before a table was published have not ended")
+		case <-time.After(pause):
+		}
+	}
 }
 
 func publishError(err error, conn *pgx.Conn, name string) error {

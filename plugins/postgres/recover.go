@@ -113,8 +113,11 @@ func recall(ctx context.Context, conn *pgx.Conn, pipeline string, resp *connecto
 	if err != nil {
 		return mapError(err, "target › drover.chunk")
 	}
-	resp.Written, err = pgx.CollectRows(rows, storedResult)
-	return mapError(err, "target › drover.chunk")
+	if resp.Written, err = pgx.CollectRows(rows, storedResult); err != nil {
+		return mapError(err, "target › drover.chunk")
+	}
+	resp.Aside, err = recallAside(ctx, conn, pipeline)
+	return mapError(err, "target › drover.aside")
 }
 
 // recallChunks reads the ranges of all chunks, written or planned.
@@ -159,13 +162,14 @@ func (s *Sink) Reset(ctx context.Context, req *connectorv1.ResetRequest) (*conne
 	if err := s.ensureBookkeeping(ctx, conn); err != nil {
 		return nil, err
 	}
+	resp := &connectorv1.ResetResponse{}
 	err = s.whileEnding(ctx, conn, req.Epoch, func() error {
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return reset(ctx, tx, req) })
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return reset(ctx, tx, req, resp) })
 	})
-	return &connectorv1.ResetResponse{}, mapError(err, "target")
+	return resp, mapError(err, "target")
 }
 
-func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error {
+func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest, resp *connectorv1.ResetResponse) error {
 	var newer bool
 	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM drover.stream WHERE pipeline = $1 AND epoch > $2 FOR UPDATE)`,
 		req.Pipeline, int64(req.Epoch)).Scan(&newer)
@@ -175,7 +179,10 @@ func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error 
 	if newer && req.Epoch > 0 {
 		return fencedOut("target › stream of "+req.Pipeline, req.Epoch)
 	}
-	if err := resetTables(ctx, tx, req); err != nil {
+	if err := resetTables(ctx, tx, req, resp); err != nil {
+		return err
+	}
+	if err := setAside(ctx, tx, req); err != nil {
 		return err
 	}
 	if err := keepMemo(ctx, tx, req.Pipeline, req.Memo); err != nil || len(req.Plan) == 0 {
@@ -193,23 +200,42 @@ func reset(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error 
 }
 
 // resetTables empties the tables that exist, and forgets what was loaded and read again of them.
-func resetTables(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest) error {
+func resetTables(ctx context.Context, tx pgx.Tx, req *connectorv1.ResetRequest, resp *connectorv1.ResetResponse) error {
 	var rels []relation
 	for _, t := range req.Tables {
 		r, err := relationOf(ctx, tx.Conn().PgConn(), t)
+		if err == nil && req.Fit {
+			err = fits(ctx, tx, r, req.Retyped)
+		}
 		if err != nil {
-			return err
+			return diag.About(err, t.Index)
 		}
 		if r.oid != 0 {
 			rels = append(rels, r)
 		}
-		for _, sql := range []string{"DELETE FROM drover.chunk WHERE pipeline = $1 AND chunk >> 32 = $2", "DELETE FROM drover.key_coverage WHERE pipeline = $1 AND tbl = $2"} {
-			if _, err := tx.Exec(ctx, sql, req.Pipeline, int64(t.Index)); err != nil {
-				return err
-			}
+		if err := forget(ctx, tx, req.Pipeline, t.Index); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM drover.aside WHERE pipeline = $1 AND tbl = $2", req.Pipeline, int64(t.Index)); err != nil {
+			return err
+		}
+		if unique, err := otherUnique(ctx, tx, r); err != nil {
+			return err
+		} else if unique {
+			resp.Unique = append(resp.Unique, t.Index)
 		}
 	}
 	return emptyTables(ctx, tx.Conn().PgConn(), rels, false)
+}
+
+// forget drops what was loaded and read again of a table.
+func forget(ctx context.Context, tx pgx.Tx, pipeline string, table uint32) error {
+	for _, sql := range []string{"DELETE FROM drover.chunk WHERE pipeline = $1 AND chunk >> 32 = $2", "DELETE FROM drover.key_coverage WHERE pipeline = $1 AND tbl = $2"} {
+		if _, err := tx.Exec(ctx, sql, pipeline, int64(table)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ranges are chunks as columns.
@@ -239,6 +265,9 @@ func (s *Sink) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (*c
 	if found, err := bookkeepingFound(ctx, conn); err != nil || !found {
 		return resp, mapError(err, "target › schema drover")
 	}
+	if err := s.ensureBookkeeping(ctx, conn); err != nil {
+		return nil, err
+	}
 	s.tokens.mu.Lock()
 	s.tokens.made = false
 	s.tokens.mu.Unlock()
@@ -256,6 +285,7 @@ func release(ctx context.Context, tx pgx.Tx, pipeline string, resp *connectorv1.
 	for _, stmt := range []string{
 		"DELETE FROM drover.stream WHERE pipeline = $1", "DELETE FROM drover.chunk WHERE pipeline = $1",
 		"DELETE FROM drover.step WHERE pipeline = $1", "DELETE FROM drover.key_coverage WHERE pipeline = $1",
+		"DELETE FROM drover.aside WHERE pipeline = $1",
 	} {
 		if _, err := tx.Exec(ctx, stmt, pipeline); err != nil {
 			return err

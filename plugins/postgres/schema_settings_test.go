@@ -23,7 +23,7 @@ func TestSchema_SettingsOfTheTargetAreKeptAndNamed(t *testing.T) {
 	all := found(t, src, nil)
 	got := checked(t, NewSink(), dst, &connectorv1.CheckRequest{Tables: all.Tables, Steps: all.Steps})
 	name := strings.TrimSpace(dev.MustQuery(t, dst, "SELECT current_database()"))
-	wants(t, got, map[string]string{"W4011 setting database: work_mem": `ALTER DATABASE "` + name + `" SET "work_mem" TO '5MB'`, "W4011 setting database: DateStyle": "German"})
+	wants(t, got, map[string]string{"W4012 setting database: work_mem": `ALTER DATABASE "` + name + `" SET "work_mem" TO '5MB'`, "W4012 setting database: DateStyle": "German"})
 	if len(got) != 2 {
 		t.Errorf("%d problems: %v", len(got), got)
 	}

@@ -114,6 +114,11 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 		if err := state.made(name); err != nil {
 			return nil, err
 		}
+		if req.GetSettle() {
+			if err := afterRunning(ctx, conn, "source › publication "+name); err != nil {
+				return nil, err
+			}
+		}
 		return prepared(state.confirmed, true), nil
 	}
 	if err := fault.Point("slot.before-create"); err != nil {

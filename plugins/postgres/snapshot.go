@@ -2,10 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/fault"
@@ -120,7 +122,7 @@ func snapshotAfter(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table, f
 	for pause := retakeFirst; ; pause = min(2*pause, retakeMax) {
 		cells, err := script(ctx, conn, begin)
 		if err != nil {
-			return nil, mapError(err, tableNames(tables))
+			return nil, aboutMissing(ctx, conn, err, tables)
 		}
 		coverage, err := coverageOf(cells[0], cells[1])
 		if err != nil {
@@ -138,6 +140,22 @@ func snapshotAfter(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table, f
 		case <-time.After(pause):
 		}
 	}
+}
+
+// aboutMissing names the table that is not there any more, when several were asked for.
+func aboutMissing(ctx context.Context, conn *pgx.Conn, err error, tables []*rowv1.Table) error {
+	coded := aboutTables(mapError(err, tableNames(tables)), tables)
+	var pe *pgconn.PgError
+	if len(tables) < 2 || !errors.As(err, &pe) || pe.Code != "42P01" {
+		return coded
+	}
+	var at int
+	_, _ = script(ctx, conn, "ROLLBACK") // if it fails, so does what follows
+	if conn.QueryRow(ctx, `SELECT w.at - 1 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(s, t, at)
+		WHERE to_regclass(quote_ident(w.s) || '.' || quote_ident(w.t)) IS NULL LIMIT 1`, sourceSchemas(tables), sourceNames(tables)).Scan(&at) != nil {
+		return coded
+	}
+	return diag.About(diag.SchemaChanged.New(chunkTable(tables[at]), nil, "the table is not there any more"), tables[at].GetIndex())
 }
 
 // lockSQL is one statement for all tables; children of a table are tables of their own.

@@ -88,7 +88,7 @@ func (a *arrowRows) refused(err error, column int) error {
 	if e := diag.Find(err); e != nil && e.Where == "" {
 		e.Where = chunkTable(a.table) + ", column " + a.table.Columns[column].Name
 	}
-	return err
+	return diag.About(err, a.table.GetIndex())
 }
 
 func (a *arrowRows) flush() error {

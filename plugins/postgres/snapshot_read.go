@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/grpc/mem"
 
 	"github.com/droverdb/drover/internal/diag"
@@ -45,7 +47,24 @@ func (s *Source) ReadChunks(ctx context.Context, req *connectorv1.ReadChunksRequ
 	if refused != nil {
 		return refused
 	}
-	return mapError(err, tableNames(req.Tables))
+	return aboutTables(mapError(unreadable(err, tableNames(req.Tables)), tableNames(req.Tables)), req.Tables)
+}
+
+// unreadable tells rows that the server has and cannot give from everything else that may go wrong.
+func unreadable(err error, where string) error {
+	var pe *pgconn.PgError
+	if diag.Find(err) == nil && errors.As(err, &pe) && (strings.HasPrefix(pe.Code, "22") || pe.Code == "XX001") {
+		return diag.RowUnreadable.New(where, serverError{pe}, "")
+	}
+	return err
+}
+
+// aboutTables: what is said of a single table is about it.
+func aboutTables(err error, tables []*rowv1.Table) error {
+	if len(tables) != 1 {
+		return err
+	}
+	return diag.About(err, tables[0].GetIndex())
 }
 
 func (s *Source) readChunks(ctx context.Context, cancel context.CancelCauseFunc, conn *pgx.Conn, req *connectorv1.ReadChunksRequest,

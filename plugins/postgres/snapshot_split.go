@@ -50,7 +50,7 @@ func (s *Source) Split(ctx context.Context, req *connectorv1.SplitRequest, emit 
 	chunks, err := split(ctx, conn, t, req.TargetBytes)
 	s.snap.readers.give(conn, err)
 	if err != nil {
-		return mapError(err, chunkTable(t))
+		return diag.About(mapError(err, chunkTable(t)), t.GetIndex())
 	}
 	for at := 0; at < len(chunks); at += splitPage {
 		if err := emit(&connectorv1.SplitResponse{Chunks: chunks[at:min(at+splitPage, len(chunks))]}); err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +12,6 @@ import (
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 const (
@@ -152,15 +152,17 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 		in.feedback = min(in.feedback, third)
 	}
 	in.binary = !textOnly && sendless == 0 && version >= 140000
-	return in, st.layOut(start.GetTables(), start.GetLane(), in.binary)
+	return in, st.layOut(start, in.binary)
 }
 
-func (st *streamer) layOut(tables []*rowv1.Table, lane string, bin bool) error {
-	for _, t := range tables {
+func (st *streamer) layOut(start *connectorv1.StreamRequest_Start, bin bool) error {
+	lane := start.GetLane()
+	for _, t := range start.GetTables() {
 		table, err := newStreamTable(t, lane, bin)
 		if err != nil {
 			return err
 		}
+		table.aside = slices.Contains(start.GetAside(), t.GetIndex())
 		st.tables[t.GetSource().GetSchema()+"\x00"+t.GetSource().GetName()] = table
 	}
 	return nil

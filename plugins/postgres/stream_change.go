@@ -120,7 +120,7 @@ func (st *streamer) relation(w *wire) error {
 	rel := &walRelation{table: st.tables[schema+"\x00"+name], typmd: map[string]int32{}}
 	was := st.rels[oid]
 	st.rels[oid] = rel
-	if rel.table == nil || st.skip {
+	if rel.table == nil || rel.table.aside || st.skip {
 		rel.lazy = cols
 		return nil
 	}
@@ -131,7 +131,7 @@ func (st *streamer) relation(w *wire) error {
 func (st *streamer) bind(rel, was *walRelation, cols []relColumn) error {
 	place, err := match(rel.table.t, cols)
 	if err != nil {
-		return err
+		return diag.About(err, rel.table.t.GetIndex())
 	}
 	for _, c := range cols {
 		rel.typmd[c.name] = c.typmod
@@ -139,7 +139,7 @@ func (st *streamer) bind(rel, was *walRelation, cols []relColumn) error {
 			continue
 		}
 		if before, ok := was.typmd[c.name]; ok && before != c.typmod {
-			return diag.SchemaChanged.New(streamWhere(rel.table.t), nil, "column %s has another length or precision", c.name)
+			return diag.About(diag.SchemaChanged.New(streamWhere(rel.table.t), nil, "column %s has another length or precision", c.name), rel.table.t.GetIndex())
 		}
 	}
 	rel.place, rel.lazy = place, nil
@@ -162,12 +162,25 @@ func (st *streamer) find(w *wire) (*walRelation, error) {
 	if rel.table == nil {
 		return nil, nil
 	}
+	if rel.table.aside {
+		st.mention()
+		return nil, nil
+	}
 	if rel.lazy != nil {
 		if err := st.bind(rel, nil, rel.lazy); err != nil {
 			return nil, err
 		}
 	}
 	return rel, nil
+}
+
+// mention makes the transaction part of the round although nothing of it is sent: a table that is set aside will be read
+// again, and that read must see it (Invariant 22).
+func (st *streamer) mention() {
+	if !st.indexed {
+		st.enter()
+		st.round.bytes += rowBytes
+	}
 }
 
 // space makes room for a row of size bytes: pieces bound memory, and an Arrow column cannot exceed 2 GiB.
@@ -238,8 +251,9 @@ func fullRow(rel *walRelation) bool {
 }
 
 func noFullRow(rel *walRelation) error {
-	return diag.NoIdentity.New(streamWhere(rel.table.t), nil, "a change came without the whole old row").
+	err := diag.NoIdentity.New(streamWhere(rel.table.t), nil, "a change came without the whole old row").
 		WithFix("ALTER TABLE " + ident(rel.table.t.GetSource().GetSchema(), rel.table.t.GetSource().GetName()) + " REPLICA IDENTITY FULL;")
+	return diag.About(err, rel.table.t.GetIndex())
 }
 
 func (st *streamer) update(w *wire) error {
@@ -329,16 +343,25 @@ func (st *streamer) truncate(w *wire) error {
 		return nil
 	}
 	var list []*rowv1.Truncate
+	aside := false
 	for i := 0; i < n && !w.bad; i++ {
 		rel := st.rels[w.u32()]
 		if rel == nil {
 			return st.broken("a truncate of an unannounced table")
 		}
-		if rel.table != nil {
+		if rel.table != nil && rel.table.aside {
+			aside = true
+		} else if rel.table != nil {
 			list = append(list, &rowv1.Truncate{Table: rel.table.t.GetIndex(), Cascade: options&1 != 0, RestartIdentity: options&2 != 0, All: true})
 		}
 	}
-	if w.bad || len(list) == 0 {
+	if w.bad {
+		return nil
+	}
+	if len(list) == 0 {
+		if aside {
+			st.mention()
+		}
 		return nil
 	}
 	if r := st.round; r.rows > 0 || len(r.ids) > 0 && !st.indexed {

@@ -103,9 +103,10 @@ func (st *streamer) whole(rel *walRelation, size int) error {
 
 func rowTooLarge(rel *walRelation, size int) error {
 	ref := rel.table.t.GetSource()
-	return diag.RowTooLarge.New(streamWhere(rel.table.t), nil, "a change of %d MiB, at most %d MiB pass in a table without a key", size>>20, maxRow>>20).
+	err := diag.RowTooLarge.New(streamWhere(rel.table.t), nil, "a change of %d MiB, at most %d MiB pass in a table without a key", size>>20, maxRow>>20).
 		WithFix("ALTER TABLE " + ident(ref.GetSchema(), ref.GetName()) + " ADD PRIMARY KEY (…);  and copy again, or exclude the table (tables.exclude: [" +
 			ref.GetSchema() + "." + ref.GetName() + "]) and copy it by itself without following: a load takes values of any size.")
+	return diag.About(err, rel.table.t.GetIndex())
 }
 
 // change takes an insert, update or delete.
@@ -213,7 +214,7 @@ func (l *longReader) value(rel *walRelation, at int, v *wireValue) (left bool, e
 		l.bad = true
 		return false, nil
 	case key && n > maxKeyValue:
-		return false, diag.RowTooLarge.New(streamWhere(rel.table.t), nil, "a value of %d MiB in its key", n>>20)
+		return false, diag.About(diag.RowTooLarge.New(streamWhere(rel.table.t), nil, "a value of %d MiB in its key", n>>20), rel.table.t.GetIndex())
 	case key || n <= smallValue && l.kept+n <= keptBytes:
 		l.kept += n
 		v.data, err = l.keep(n)

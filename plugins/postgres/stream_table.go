@@ -63,6 +63,7 @@ type streamTable struct {
 	t       *rowv1.Table
 	enc     *arrowio.Encoder
 	told    bool // the schema frame was sent
+	aside   bool // its changes are not wanted, but their transactions are
 	queued  bool // it has rows in the current piece
 	rows    int
 	op      []uint8
@@ -191,7 +192,7 @@ func (st *streamTable) appendTyped(i int, v *wireValue, null bool) error {
 	default:
 		err = st.codecs[i].AppendText(b, v.data)
 	}
-	return mapError(err, streamWhere(st.t)+"."+st.t.Columns[i].GetName())
+	return diag.About(mapError(err, streamWhere(st.t)+"."+st.t.Columns[i].GetName()), st.t.GetIndex())
 }
 
 func (st *streamTable) appendOld(old int) {
@@ -227,7 +228,7 @@ func (st *streamTable) keyBytes(dst []byte, vals []wireValue) ([]byte, error) {
 	for _, k := range st.t.GetKey() {
 		v, col := &vals[k], st.t.Columns[k]
 		if v.kind == valueUnchanged || keyed && v.kind == valueNull {
-			return dst, diag.NoIdentity.New(streamWhere(st.t), nil, "a change came without key column %s", col.GetName())
+			return dst, diag.About(diag.NoIdentity.New(streamWhere(st.t), nil, "a change came without key column %s", col.GetName()), st.t.GetIndex())
 		}
 		if !keyed {
 			dst = appendInjective(dst, v)
@@ -235,7 +236,7 @@ func (st *streamTable) keyBytes(dst []byte, vals []wireValue) ([]byte, error) {
 		}
 		var err error
 		if dst, err = keys.AppendPG(dst, col.GetNativeId(), v.kind == valueBinary, v.data); err != nil {
-			return dst, diag.Internal.New(streamWhere(st.t), err, "key column %s", col.GetName())
+			return dst, diag.About(diag.RowRefused.New(streamWhere(st.t), err, "a value of key column %s", col.GetName()), st.t.GetIndex())
 		}
 	}
 	return dst, nil

@@ -32,6 +32,8 @@ type rig struct {
 	mu      sync.Mutex
 	events  []string
 	rounds  int
+	ids     int
+	aside   []uint32
 	pieces  int
 	last    []byte
 	idle    []byte
@@ -80,7 +82,7 @@ func (r *rig) run(from []byte) {
 	r.cancel, r.done, r.acks = cancel, make(chan error, 1), make(chan []byte, 1000)
 	r.dec = map[uint32]*arrowio.Decoder{}
 	go func() {
-		r.done <- r.src.Stream(ctx, &connectorv1.StreamRequest_Start{Pipeline: r.pipeline(), From: from, Tables: r.tables, Lane: r.lane}, r.acks, r.take)
+		r.done <- r.src.Stream(ctx, &connectorv1.StreamRequest_Start{Pipeline: r.pipeline(), From: from, Tables: r.tables, Lane: r.lane, Aside: r.aside}, r.acks, r.take)
 	}()
 	r.t.Cleanup(func() { cancel() })
 }
@@ -112,6 +114,7 @@ func (r *rig) take(f *sdk.Frame) error {
 		r.dec[k.TableSchema.GetTable()] = d
 	case *rowv1.FrameHeader_RoundBegin:
 		r.pieces++
+		r.ids += len(k.RoundBegin.GetTxnIds())
 		for _, tr := range k.RoundBegin.GetTruncates() {
 			r.events = append(r.events, fmt.Sprintf("T%d", tr.GetTable()))
 		}

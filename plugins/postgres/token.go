@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS drover.step (
 	pipeline text, step text, done timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, step));
 CREATE TABLE IF NOT EXISTS drover.key_coverage (
 	pipeline text, tbl bigint, key bytea, coverage bytea NOT NULL, vals text[] NOT NULL, PRIMARY KEY (pipeline, tbl, key));
+CREATE TABLE IF NOT EXISTS drover.aside (
+	pipeline text, tbl bigint, reason bytea NOT NULL, since timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, tbl));
 COMMENT ON SCHEMA drover IS 'Positions and finished chunks of Drover pipelines. Removed with the last pipeline.'`
 
 const (
@@ -60,7 +62,8 @@ func (s *Sink) ensureBookkeeping(ctx context.Context, conn *pgx.Conn) error {
 	if s.tokens.made {
 		return nil
 	}
-	found, err := bookkeepingFound(ctx, conn)
+	var found bool // all of it: what an older Drover made has no table of tables set aside
+	err := conn.QueryRow(ctx, "SELECT to_regclass('drover.aside') IS NOT NULL").Scan(&found)
 	if err == nil && !found {
 		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(bookkeepingLock)); err != nil {

@@ -134,8 +134,13 @@ func drain(next func() (*sdk.Frame, error)) error {
 // copyError codes a refusal of COPY.
 func copyError(t *rowv1.Table, err error) error {
 	var pe *pgconn.PgError
-	if errors.As(err, &pe) && pe.Code == "23505" {
-		return diag.NotEmpty.New(tableWhere(t), nil, "a row of the chunk is there already, constraint %s", ident(pe.ConstraintName))
+	switch {
+	case diag.Find(err) != nil || !errors.As(err, &pe): // whoever sent the rows has failed
+		return mapError(err, tableWhere(t))
+	case pe.Code == "23505":
+		err = diag.NotEmpty.New(tableWhere(t), nil, "a row of the chunk is there already, constraint %s", ident(pe.ConstraintName))
+	default:
+		err = mapError(err, tableWhere(t))
 	}
-	return mapError(err, tableWhere(t))
+	return diag.About(err, t.GetIndex())
 }

@@ -59,7 +59,12 @@ func (w *chunkWriter) run(ctx context.Context, next func() (*sdk.Frame, error)) 
 		return nil, w.abort(err)
 	}
 	if err := w.commit(ctx); err != nil {
-		return nil, mapError(err, "target › drover.chunk")
+		var pe *pgconn.PgError
+		coded := mapError(err, "target › drover.chunk")
+		if errors.As(err, &pe) {
+			coded = blame(coded, pe, w.open.Tables)
+		}
+		return nil, coded
 	}
 	return w.response(all)
 }

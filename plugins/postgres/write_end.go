@@ -54,7 +54,7 @@ func (w *chunkWriter) settle() error {
 			return copyError(s.table, err)
 		}
 		if rows != s.result.Rows {
-			return diag.CountDiffers.New(tableWhere(s.table), nil, "%d rows read, %d rows written", s.result.Rows, rows)
+			return diag.About(diag.CountDiffers.New(tableWhere(s.table), nil, "%d rows read, %d rows written", s.result.Rows, rows), s.table.GetIndex())
 		}
 		w.written = append(w.written, s.result)
 	}

@@ -33,7 +33,8 @@ type Source interface {
 	Connector
 	// Discover emits the catalog in pages. Table indexes and step ids are unique over all pages.
 	Discover(ctx context.Context, req *connectorv1.DiscoverRequest, emit func(*connectorv1.DiscoverResponse) error) error
-	// Prepare makes the slot (and what it needs). Durable on return; existing ones are kept.
+	// Prepare makes the slot (and what it needs). Durable on return; existing ones are kept. An error that comes from the
+	// data or definition of one table names it (diag.About), here and everywhere: then only that table is set aside.
 	Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (*connectorv1.PrepareResponse, error)
 	// Position tells the end of the log and what a snapshot taken now would include.
 	Position(ctx context.Context, req *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error)
@@ -72,7 +73,8 @@ type Sink interface {
 	ApplySchema(ctx context.Context, req *connectorv1.ApplySchemaRequest, report func(*connectorv1.ApplySchemaResponse) error) error
 	// Recover raises the fence of the pipeline's stream and tells what the target holds.
 	Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error)
-	// Reset empties tables and forgets their chunks in one transaction.
+	// Reset empties tables and forgets their chunks in one transaction; or it stores which tables are set aside, until they
+	// are emptied.
 	Reset(ctx context.Context, req *connectorv1.ResetRequest) (*connectorv1.ResetResponse, error)
 	// WriteChunks writes all chunks of one write_open frame in one target transaction with their tokens.
 	// next returns io.EOF after the last frame. If the target has the chunks already, it answers with the stored results.

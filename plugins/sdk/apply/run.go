@@ -305,5 +305,5 @@ func MissingRow(e *Effect, n int) error {
 	if t := e.Table.GetTarget(); t != nil {
 		where = "target › table " + t.Schema + "." + t.Name
 	}
-	return diag.MissingRow.New(where, nil, "%d changed rows are not there", n)
+	return diag.About(diag.MissingRow.New(where, nil, "%d changed rows are not there", n), e.Table.GetIndex())
 }

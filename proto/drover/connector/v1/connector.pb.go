@@ -1012,9 +1012,12 @@ func (x *DiscoverResponse) GetProblems() []*Problem {
 }
 
 type PrepareRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
-	Tables        []*v1.Table            `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Tables   []*v1.Table            `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Answer only once every transaction has ended that ran when the tables were published: then everything that the log
+	// held by now is visible to new snapshots.
+	Settle        bool `protobuf:"varint,3,opt,name=settle,proto3" json:"settle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1061,6 +1064,13 @@ func (x *PrepareRequest) GetTables() []*v1.Table {
 		return x.Tables
 	}
 	return nil
+}
+
+func (x *PrepareRequest) GetSettle() bool {
+	if x != nil {
+		return x.Settle
+	}
+	return false
 }
 
 type PrepareResponse struct {
@@ -2248,8 +2258,10 @@ type RecoverResponse struct {
 	// Highest epoch seen on any unit of this pipeline.
 	MaxEpoch uint64 `protobuf:"varint,5,opt,name=max_epoch,json=maxEpoch,proto3" json:"max_epoch,omitempty"`
 	// What the pipeline's tables and spec were when it was created, as the coordinator stored it.
-	Memo          []byte      `protobuf:"bytes,6,opt,name=memo,proto3" json:"memo,omitempty"`
-	Chunks        []*v1.Chunk `protobuf:"bytes,7,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	Memo   []byte      `protobuf:"bytes,6,opt,name=memo,proto3" json:"memo,omitempty"`
+	Chunks []*v1.Chunk `protobuf:"bytes,7,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	// Tables that are set aside.
+	Aside         []*Aside `protobuf:"bytes,8,rep,name=aside,proto3" json:"aside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2333,6 +2345,69 @@ func (x *RecoverResponse) GetChunks() []*v1.Chunk {
 	return nil
 }
 
+func (x *RecoverResponse) GetAside() []*Aside {
+	if x != nil {
+		return x.Aside
+	}
+	return nil
+}
+
+// Aside is a table whose changes are dropped from some position on: it is not in sync, whatever chunks say, until a
+// Reset empties it (Invariant 22).
+type Aside struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The table's number in its pipeline.
+	Table uint32 `protobuf:"varint,1,opt,name=table,proto3" json:"table,omitempty"`
+	// Why, for people: opaque to connectors.
+	Reason        []byte `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Aside) Reset() {
+	*x = Aside{}
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Aside) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Aside) ProtoMessage() {}
+
+func (x *Aside) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Aside.ProtoReflect.Descriptor instead.
+func (*Aside) Descriptor() ([]byte, []int) {
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Aside) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *Aside) GetReason() []byte {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
 // ResetRequest empties tables whose load must start again, forgets their chunks, and stores how tables are cut from
 // now on: all in one transaction.
 type ResetRequest struct {
@@ -2343,14 +2418,22 @@ type ResetRequest struct {
 	// Store this memo with the pipeline (may be empty: keep).
 	Memo []byte `protobuf:"bytes,4,opt,name=memo,proto3" json:"memo,omitempty"`
 	// How tables are cut: replaces what was planned for the same tables and is not written.
-	Plan          []*v1.Chunk `protobuf:"bytes,5,rep,name=plan,proto3" json:"plan,omitempty"`
+	Plan []*v1.Chunk `protobuf:"bytes,5,rep,name=plan,proto3" json:"plan,omitempty"`
+	// Set these tables aside: forget their chunks and keys read again, and leave their rows alone. A table of tables is not
+	// aside any more.
+	Aside []*Aside `protobuf:"bytes,6,rep,name=aside,proto3" json:"aside,omitempty"`
+	// Refuse, and change nothing, when a table of tables is not there or cannot take the columns it names.
+	Fit bool `protobuf:"varint,7,opt,name=fit,proto3" json:"fit,omitempty"`
+	// With fit, and one table: columns whose type is another one at the source than when the table was made; the target must
+	// have it, too.
+	Retyped       []string `protobuf:"bytes,8,rep,name=retyped,proto3" json:"retyped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResetRequest) Reset() {
 	*x = ResetRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2445,7 @@ func (x *ResetRequest) String() string {
 func (*ResetRequest) ProtoMessage() {}
 
 func (x *ResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2458,7 @@ func (x *ResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetRequest.ProtoReflect.Descriptor instead.
 func (*ResetRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{32}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ResetRequest) GetPipeline() string {
@@ -2413,15 +2496,39 @@ func (x *ResetRequest) GetPlan() []*v1.Chunk {
 	return nil
 }
 
+func (x *ResetRequest) GetAside() []*Aside {
+	if x != nil {
+		return x.Aside
+	}
+	return nil
+}
+
+func (x *ResetRequest) GetFit() bool {
+	if x != nil {
+		return x.Fit
+	}
+	return false
+}
+
+func (x *ResetRequest) GetRetyped() []string {
+	if x != nil {
+		return x.Retyped
+	}
+	return nil
+}
+
 type ResetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of tables: those that have other unique keys than the one that identifies their rows. Chunks that are read at
+	// different moments may collide there.
+	Unique        []uint32 `protobuf:"varint,1,rep,packed,name=unique,proto3" json:"unique,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResetResponse) Reset() {
 	*x = ResetResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2540,7 @@ func (x *ResetResponse) String() string {
 func (*ResetResponse) ProtoMessage() {}
 
 func (x *ResetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2553,14 @@ func (x *ResetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetResponse.ProtoReflect.Descriptor instead.
 func (*ResetResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{33}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ResetResponse) GetUnique() []uint32 {
+	if x != nil {
+		return x.Unique
+	}
+	return nil
 }
 
 type WriteChunksResponse struct {
@@ -2460,7 +2574,7 @@ type WriteChunksResponse struct {
 
 func (x *WriteChunksResponse) Reset() {
 	*x = WriteChunksResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2586,7 @@ func (x *WriteChunksResponse) String() string {
 func (*WriteChunksResponse) ProtoMessage() {}
 
 func (x *WriteChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2599,7 @@ func (x *WriteChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteChunksResponse.ProtoReflect.Descriptor instead.
 func (*WriteChunksResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{34}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WriteChunksResponse) GetResults() []*v1.ChunkResult {
@@ -2515,7 +2629,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2641,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2654,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{35}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApplyResponse) GetKind() isApplyResponse_Kind {
@@ -2597,7 +2711,7 @@ type RoundAck struct {
 
 func (x *RoundAck) Reset() {
 	*x = RoundAck{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2723,7 @@ func (x *RoundAck) String() string {
 func (*RoundAck) ProtoMessage() {}
 
 func (x *RoundAck) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2736,7 @@ func (x *RoundAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundAck.ProtoReflect.Descriptor instead.
 func (*RoundAck) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{36}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RoundAck) GetSeq() uint64 {
@@ -2661,7 +2775,7 @@ type RereadNeeded struct {
 
 func (x *RereadNeeded) Reset() {
 	*x = RereadNeeded{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2673,7 +2787,7 @@ func (x *RereadNeeded) String() string {
 func (*RereadNeeded) ProtoMessage() {}
 
 func (x *RereadNeeded) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2686,7 +2800,7 @@ func (x *RereadNeeded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RereadNeeded.ProtoReflect.Descriptor instead.
 func (*RereadNeeded) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{37}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RereadNeeded) GetTable() uint32 {
@@ -2737,14 +2851,17 @@ type StreamRequest_Start struct {
 	From     []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
 	Tables   []*v1.Table            `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
 	// "arrow" or "pg-values".
-	Lane          string `protobuf:"bytes,4,opt,name=lane,proto3" json:"lane,omitempty"`
+	Lane string `protobuf:"bytes,4,opt,name=lane,proto3" json:"lane,omitempty"`
+	// Of tables: those that are set aside. Their changes are neither read nor sent, but every transaction that has one is
+	// part of a round: the gate has to know of it (Invariant 22).
+	Aside         []uint32 `protobuf:"varint,5,rep,packed,name=aside,proto3" json:"aside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamRequest_Start) Reset() {
 	*x = StreamRequest_Start{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[39]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2873,7 @@ func (x *StreamRequest_Start) String() string {
 func (*StreamRequest_Start) ProtoMessage() {}
 
 func (x *StreamRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[39]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,6 +2917,13 @@ func (x *StreamRequest_Start) GetLane() string {
 	return ""
 }
 
+func (x *StreamRequest_Start) GetAside() []uint32 {
+	if x != nil {
+		return x.Aside
+	}
+	return nil
+}
+
 type SumResponse_One struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Table         uint32                 `protobuf:"varint,1,opt,name=table,proto3" json:"table,omitempty"`
@@ -2811,7 +2935,7 @@ type SumResponse_One struct {
 
 func (x *SumResponse_One) Reset() {
 	*x = SumResponse_One{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2947,7 @@ func (x *SumResponse_One) String() string {
 func (*SumResponse_One) ProtoMessage() {}
 
 func (x *SumResponse_One) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,10 +3064,11 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x05steps\x18\x02 \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12@\n" +
 	"\vnot_carried\x18\x03 \x03(\v2\x1f.drover.connector.v1.NotCarriedR\n" +
 	"notCarried\x128\n" +
-	"\bproblems\x18\x04 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\"Z\n" +
+	"\bproblems\x18\x04 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\"r\n" +
 	"\x0ePrepareRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12,\n" +
-	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\"e\n" +
+	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x16\n" +
+	"\x06settle\x18\x03 \x01(\bR\x06settle\"e\n" +
 	"\x0fPrepareResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\x12\x1c\n" +
 	"\tprintable\x18\x02 \x01(\tR\tprintable\x12\x18\n" +
@@ -2989,15 +3114,16 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x0eschema_version\x18\x02 \x01(\rR\rschemaVersion\x12\x12\n" +
 	"\x04keys\x18\x03 \x01(\fR\x04keys\x12*\n" +
 	"\x05floor\x18\x04 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x12\x12\n" +
-	"\x04lane\x18\x05 \x01(\tR\x04lane\"\xe8\x01\n" +
+	"\x04lane\x18\x05 \x01(\tR\x04lane\"\xff\x01\n" +
 	"\rStreamRequest\x12@\n" +
 	"\x05start\x18\x01 \x01(\v2(.drover.connector.v1.StreamRequest.StartH\x00R\x05start\x12\x12\n" +
-	"\x03ack\x18\x02 \x01(\fH\x00R\x03ack\x1ay\n" +
+	"\x03ack\x18\x02 \x01(\fH\x00R\x03ack\x1a\x8f\x01\n" +
 	"\x05Start\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12,\n" +
 	"\x06tables\x18\x03 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x12\n" +
-	"\x04lane\x18\x04 \x01(\tR\x04laneB\x06\n" +
+	"\x04lane\x18\x04 \x01(\tR\x04lane\x12\x14\n" +
+	"\x05aside\x18\x05 \x03(\rR\x05asideB\x06\n" +
 	"\x04kind\"\xdd\x01\n" +
 	"\n" +
 	"SumRequest\x12*\n" +
@@ -3028,7 +3154,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x10initial_position\x18\x03 \x01(\fR\x0finitialPosition\x12\x16\n" +
 	"\x06create\x18\x04 \x01(\bR\x06create\x12\x12\n" +
 	"\x04memo\x18\x05 \x01(\fR\x04memo\x12\x16\n" +
-	"\x06chunks\x18\x06 \x01(\bR\x06chunks\"\xee\x01\n" +
+	"\x06chunks\x18\x06 \x01(\bR\x06chunks\"\xa0\x02\n" +
 	"\x0fRecoverResponse\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3036,14 +3162,22 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\awritten\x18\x04 \x03(\v2\x1a.drover.row.v1.ChunkResultR\awritten\x12\x1b\n" +
 	"\tmax_epoch\x18\x05 \x01(\x04R\bmaxEpoch\x12\x12\n" +
 	"\x04memo\x18\x06 \x01(\fR\x04memo\x12,\n" +
-	"\x06chunks\x18\a \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\"\xac\x01\n" +
+	"\x06chunks\x18\a \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\x120\n" +
+	"\x05aside\x18\b \x03(\v2\x1a.drover.connector.v1.AsideR\x05aside\"5\n" +
+	"\x05Aside\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\rR\x05table\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\fR\x06reason\"\x8a\x02\n" +
 	"\fResetRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
 	"\x06tables\x18\x03 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x12\n" +
 	"\x04memo\x18\x04 \x01(\fR\x04memo\x12(\n" +
-	"\x04plan\x18\x05 \x03(\v2\x14.drover.row.v1.ChunkR\x04plan\"\x0f\n" +
-	"\rResetResponse\"t\n" +
+	"\x04plan\x18\x05 \x03(\v2\x14.drover.row.v1.ChunkR\x04plan\x120\n" +
+	"\x05aside\x18\x06 \x03(\v2\x1a.drover.connector.v1.AsideR\x05aside\x12\x10\n" +
+	"\x03fit\x18\a \x01(\bR\x03fit\x12\x18\n" +
+	"\aretyped\x18\b \x03(\tR\aretyped\"'\n" +
+	"\rResetResponse\x12\x16\n" +
+	"\x06unique\x18\x01 \x03(\rR\x06unique\"t\n" +
 	"\x13WriteChunksResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.drover.row.v1.ChunkResultR\aresults\x12'\n" +
 	"\x0falready_written\x18\x02 \x01(\bR\x0ealreadyWritten\"\x93\x01\n" +
@@ -3111,7 +3245,7 @@ func file_drover_connector_v1_connector_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_connector_v1_connector_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_drover_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_drover_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_drover_connector_v1_connector_proto_goTypes = []any{
 	(Role)(0),                    // 0: drover.connector.v1.Role
 	(Phase)(0),                   // 1: drover.connector.v1.Phase
@@ -3147,107 +3281,110 @@ var file_drover_connector_v1_connector_proto_goTypes = []any{
 	(*ApplySchemaResponse)(nil),  // 31: drover.connector.v1.ApplySchemaResponse
 	(*RecoverRequest)(nil),       // 32: drover.connector.v1.RecoverRequest
 	(*RecoverResponse)(nil),      // 33: drover.connector.v1.RecoverResponse
-	(*ResetRequest)(nil),         // 34: drover.connector.v1.ResetRequest
-	(*ResetResponse)(nil),        // 35: drover.connector.v1.ResetResponse
-	(*WriteChunksResponse)(nil),  // 36: drover.connector.v1.WriteChunksResponse
-	(*ApplyResponse)(nil),        // 37: drover.connector.v1.ApplyResponse
-	(*RoundAck)(nil),             // 38: drover.connector.v1.RoundAck
-	(*RereadNeeded)(nil),         // 39: drover.connector.v1.RereadNeeded
-	nil,                          // 40: drover.connector.v1.OpenRequest.OptionsEntry
-	(*StreamRequest_Start)(nil),  // 41: drover.connector.v1.StreamRequest.Start
-	(*SumResponse_One)(nil),      // 42: drover.connector.v1.SumResponse.One
-	(*v1.Table)(nil),             // 43: drover.row.v1.Table
-	(*v1.Coverage)(nil),          // 44: drover.row.v1.Coverage
-	(*v1.Chunk)(nil),             // 45: drover.row.v1.Chunk
-	(*v1.Floor)(nil),             // 46: drover.row.v1.Floor
-	(*v1.ChunkResult)(nil),       // 47: drover.row.v1.ChunkResult
-	(*v1.Frame)(nil),             // 48: drover.row.v1.Frame
+	(*Aside)(nil),                // 34: drover.connector.v1.Aside
+	(*ResetRequest)(nil),         // 35: drover.connector.v1.ResetRequest
+	(*ResetResponse)(nil),        // 36: drover.connector.v1.ResetResponse
+	(*WriteChunksResponse)(nil),  // 37: drover.connector.v1.WriteChunksResponse
+	(*ApplyResponse)(nil),        // 38: drover.connector.v1.ApplyResponse
+	(*RoundAck)(nil),             // 39: drover.connector.v1.RoundAck
+	(*RereadNeeded)(nil),         // 40: drover.connector.v1.RereadNeeded
+	nil,                          // 41: drover.connector.v1.OpenRequest.OptionsEntry
+	(*StreamRequest_Start)(nil),  // 42: drover.connector.v1.StreamRequest.Start
+	(*SumResponse_One)(nil),      // 43: drover.connector.v1.SumResponse.One
+	(*v1.Table)(nil),             // 44: drover.row.v1.Table
+	(*v1.Coverage)(nil),          // 45: drover.row.v1.Coverage
+	(*v1.Chunk)(nil),             // 46: drover.row.v1.Chunk
+	(*v1.Floor)(nil),             // 47: drover.row.v1.Floor
+	(*v1.ChunkResult)(nil),       // 48: drover.row.v1.ChunkResult
+	(*v1.Frame)(nil),             // 49: drover.row.v1.Frame
 }
 var file_drover_connector_v1_connector_proto_depIdxs = []int32{
 	0,  // 0: drover.connector.v1.DescribeResponse.roles:type_name -> drover.connector.v1.Role
 	0,  // 1: drover.connector.v1.OpenRequest.role:type_name -> drover.connector.v1.Role
-	40, // 2: drover.connector.v1.OpenRequest.options:type_name -> drover.connector.v1.OpenRequest.OptionsEntry
+	41, // 2: drover.connector.v1.OpenRequest.options:type_name -> drover.connector.v1.OpenRequest.OptionsEntry
 	0,  // 3: drover.connector.v1.CheckRequest.role:type_name -> drover.connector.v1.Role
-	43, // 4: drover.connector.v1.CheckRequest.tables:type_name -> drover.row.v1.Table
+	44, // 4: drover.connector.v1.CheckRequest.tables:type_name -> drover.row.v1.Table
 	9,  // 5: drover.connector.v1.CheckRequest.steps:type_name -> drover.connector.v1.SchemaStep
 	6,  // 6: drover.connector.v1.CheckResponse.problems:type_name -> drover.connector.v1.Problem
 	1,  // 7: drover.connector.v1.SchemaStep.phase:type_name -> drover.connector.v1.Phase
-	43, // 8: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
+	44, // 8: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
 	9,  // 9: drover.connector.v1.DiscoverResponse.steps:type_name -> drover.connector.v1.SchemaStep
 	10, // 10: drover.connector.v1.DiscoverResponse.not_carried:type_name -> drover.connector.v1.NotCarried
 	6,  // 11: drover.connector.v1.DiscoverResponse.problems:type_name -> drover.connector.v1.Problem
-	43, // 12: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
+	44, // 12: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
 	0,  // 13: drover.connector.v1.ReleaseRequest.role:type_name -> drover.connector.v1.Role
-	44, // 14: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
-	43, // 15: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
-	45, // 16: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
-	43, // 17: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
-	46, // 18: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
-	44, // 19: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
-	45, // 20: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
-	43, // 21: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
-	46, // 22: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
-	43, // 23: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
-	46, // 24: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
-	41, // 25: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
-	43, // 26: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
-	45, // 27: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
+	45, // 14: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
+	44, // 15: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
+	46, // 16: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
+	44, // 17: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
+	47, // 18: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
+	45, // 19: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
+	46, // 20: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
+	44, // 21: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
+	47, // 22: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
+	44, // 23: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
+	47, // 24: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
+	42, // 25: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
+	44, // 26: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
+	46, // 27: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
 	0,  // 28: drover.connector.v1.SumRequest.role:type_name -> drover.connector.v1.Role
-	43, // 29: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
-	42, // 30: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
+	44, // 29: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
+	43, // 30: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
 	9,  // 31: drover.connector.v1.ApplySchemaRequest.steps:type_name -> drover.connector.v1.SchemaStep
 	6,  // 32: drover.connector.v1.ApplySchemaResponse.problem:type_name -> drover.connector.v1.Problem
-	47, // 33: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
-	45, // 34: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
-	43, // 35: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
-	45, // 36: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
-	47, // 37: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
-	38, // 38: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
-	39, // 39: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
-	43, // 40: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
-	2,  // 41: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
-	4,  // 42: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
-	7,  // 43: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
-	11, // 44: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
-	13, // 45: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
-	15, // 46: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
-	17, // 47: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
-	21, // 48: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
-	23, // 49: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
-	28, // 50: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
-	30, // 51: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
-	32, // 52: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
-	34, // 53: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
-	19, // 54: drover.connector.v1.ConnectorService.Blockers:input_type -> drover.connector.v1.BlockersRequest
-	25, // 55: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
-	26, // 56: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
-	27, // 57: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
-	48, // 58: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
-	48, // 59: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
-	3,  // 60: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
-	5,  // 61: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
-	8,  // 62: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
-	12, // 63: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
-	14, // 64: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
-	16, // 65: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
-	18, // 66: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
-	22, // 67: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
-	24, // 68: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
-	29, // 69: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
-	31, // 70: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
-	33, // 71: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
-	35, // 72: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
-	20, // 73: drover.connector.v1.ConnectorService.Blockers:output_type -> drover.connector.v1.BlockersResponse
-	48, // 74: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
-	48, // 75: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
-	48, // 76: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
-	36, // 77: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
-	37, // 78: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
-	60, // [60:79] is the sub-list for method output_type
-	41, // [41:60] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	48, // 33: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
+	46, // 34: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
+	34, // 35: drover.connector.v1.RecoverResponse.aside:type_name -> drover.connector.v1.Aside
+	44, // 36: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
+	46, // 37: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
+	34, // 38: drover.connector.v1.ResetRequest.aside:type_name -> drover.connector.v1.Aside
+	48, // 39: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
+	39, // 40: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
+	40, // 41: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
+	44, // 42: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
+	2,  // 43: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
+	4,  // 44: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
+	7,  // 45: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
+	11, // 46: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
+	13, // 47: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
+	15, // 48: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
+	17, // 49: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
+	21, // 50: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
+	23, // 51: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
+	28, // 52: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
+	30, // 53: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
+	32, // 54: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
+	35, // 55: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
+	19, // 56: drover.connector.v1.ConnectorService.Blockers:input_type -> drover.connector.v1.BlockersRequest
+	25, // 57: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
+	26, // 58: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
+	27, // 59: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
+	49, // 60: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
+	49, // 61: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
+	3,  // 62: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
+	5,  // 63: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
+	8,  // 64: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
+	12, // 65: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
+	14, // 66: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
+	16, // 67: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
+	18, // 68: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
+	22, // 69: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
+	24, // 70: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
+	29, // 71: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
+	31, // 72: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
+	33, // 73: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
+	36, // 74: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
+	20, // 75: drover.connector.v1.ConnectorService.Blockers:output_type -> drover.connector.v1.BlockersResponse
+	49, // 76: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
+	49, // 77: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
+	49, // 78: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
+	37, // 79: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
+	38, // 80: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
+	62, // [62:81] is the sub-list for method output_type
+	43, // [43:62] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_drover_connector_v1_connector_proto_init() }
@@ -3259,7 +3396,7 @@ func file_drover_connector_v1_connector_proto_init() {
 		(*StreamRequest_Start_)(nil),
 		(*StreamRequest_Ack)(nil),
 	}
-	file_drover_connector_v1_connector_proto_msgTypes[35].OneofWrappers = []any{
+	file_drover_connector_v1_connector_proto_msgTypes[36].OneofWrappers = []any{
 		(*ApplyResponse_Committed)(nil),
 		(*ApplyResponse_Reread)(nil),
 	}
@@ -3269,7 +3406,7 @@ func file_drover_connector_v1_connector_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_connector_v1_connector_proto_rawDesc), len(file_drover_connector_v1_connector_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

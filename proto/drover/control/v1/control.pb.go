@@ -147,8 +147,9 @@ const (
 	Health_HEALTH_UNSPECIFIED Health = 0
 	Health_HEALTH_OK          Health = 1
 	Health_HEALTH_WAITING     Health = 2
-	Health_HEALTH_HELD        Health = 3
-	Health_HEALTH_FAILED      Health = 4
+	// Some tables have failed, the rest goes on.
+	Health_HEALTH_DEGRADED Health = 3
+	Health_HEALTH_FAILED   Health = 4
 )
 
 // Enum value maps for Health.
@@ -157,14 +158,14 @@ var (
 		0: "HEALTH_UNSPECIFIED",
 		1: "HEALTH_OK",
 		2: "HEALTH_WAITING",
-		3: "HEALTH_HELD",
+		3: "HEALTH_DEGRADED",
 		4: "HEALTH_FAILED",
 	}
 	Health_value = map[string]int32{
 		"HEALTH_UNSPECIFIED": 0,
 		"HEALTH_OK":          1,
 		"HEALTH_WAITING":     2,
-		"HEALTH_HELD":        3,
+		"HEALTH_DEGRADED":    3,
 		"HEALTH_FAILED":      4,
 	}
 )
@@ -856,7 +857,7 @@ type TableStatus struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Source string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	Target string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	// queued | loading | loaded | failed | held
+	// queued | loading | loaded | failed
 	State        string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	RowsEstimate int64  `protobuf:"varint,4,opt,name=rows_estimate,json=rowsEstimate,proto3" json:"rows_estimate,omitempty"`
 	Rows         int64  `protobuf:"varint,5,opt,name=rows,proto3" json:"rows,omitempty"`
@@ -1269,9 +1270,11 @@ func (x *Memo) GetCatalog() *v11.DiscoverResponse {
 }
 
 type ApplyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          *Spec                  `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	Start         bool                   `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Spec  *Spec                  `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	Start bool                   `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
+	// Load tables again that have failed.
+	Retry         bool `protobuf:"varint,3,opt,name=retry,proto3" json:"retry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1316,6 +1319,13 @@ func (x *ApplyRequest) GetSpec() *Spec {
 func (x *ApplyRequest) GetStart() bool {
 	if x != nil {
 		return x.Start
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetRetry() bool {
+	if x != nil {
+		return x.Retry
 	}
 	return false
 }
@@ -1884,6 +1894,112 @@ func (*ResumeResponse) Descriptor() ([]byte, []int) {
 	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
+type ReloadRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// schema.name as at the source; none: all that have failed.
+	Tables []string `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Also those that have not failed.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadRequest) Reset() {
+	*x = ReloadRequest{}
+	mi := &file_drover_control_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadRequest) ProtoMessage() {}
+
+func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_control_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
+func (*ReloadRequest) Descriptor() ([]byte, []int) {
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ReloadRequest) GetPipeline() string {
+	if x != nil {
+		return x.Pipeline
+	}
+	return ""
+}
+
+func (x *ReloadRequest) GetTables() []string {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *ReloadRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ReloadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tables        []string               `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadResponse) Reset() {
+	*x = ReloadResponse{}
+	mi := &file_drover_control_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadResponse) ProtoMessage() {}
+
+func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_control_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
+func (*ReloadResponse) Descriptor() ([]byte, []int) {
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReloadResponse) GetTables() []string {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
 type StopRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
@@ -1893,7 +2009,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[20]
+	mi := &file_drover_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2021,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[20]
+	mi := &file_drover_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2034,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StopRequest) GetPipeline() string {
@@ -1936,7 +2052,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[21]
+	mi := &file_drover_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2064,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[21]
+	mi := &file_drover_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2077,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 type DeleteRequest struct {
@@ -1973,7 +2089,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[22]
+	mi := &file_drover_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2101,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[22]
+	mi := &file_drover_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2114,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteRequest) GetPipeline() string {
@@ -2017,7 +2133,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[23]
+	mi := &file_drover_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2145,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[23]
+	mi := &file_drover_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2158,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteResponse) GetRemoved() []string {
@@ -2061,7 +2177,7 @@ type TablesRequest struct {
 
 func (x *TablesRequest) Reset() {
 	*x = TablesRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[24]
+	mi := &file_drover_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2189,7 @@ func (x *TablesRequest) String() string {
 func (*TablesRequest) ProtoMessage() {}
 
 func (x *TablesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[24]
+	mi := &file_drover_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2202,7 @@ func (x *TablesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesRequest.ProtoReflect.Descriptor instead.
 func (*TablesRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TablesRequest) GetPipeline() string {
@@ -2105,7 +2221,7 @@ type TablesResponse struct {
 
 func (x *TablesResponse) Reset() {
 	*x = TablesResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[25]
+	mi := &file_drover_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2233,7 @@ func (x *TablesResponse) String() string {
 func (*TablesResponse) ProtoMessage() {}
 
 func (x *TablesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[25]
+	mi := &file_drover_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2246,7 @@ func (x *TablesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesResponse.ProtoReflect.Descriptor instead.
 func (*TablesResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TablesResponse) GetTables() []*TableStatus {
@@ -2149,7 +2265,7 @@ type ChunksRequest struct {
 
 func (x *ChunksRequest) Reset() {
 	*x = ChunksRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	mi := &file_drover_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2277,7 @@ func (x *ChunksRequest) String() string {
 func (*ChunksRequest) ProtoMessage() {}
 
 func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	mi := &file_drover_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2290,7 @@ func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunksRequest.ProtoReflect.Descriptor instead.
 func (*ChunksRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ChunksRequest) GetPipeline() string {
@@ -2193,7 +2309,7 @@ type ChunksResponse struct {
 
 func (x *ChunksResponse) Reset() {
 	*x = ChunksResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[27]
+	mi := &file_drover_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2321,7 @@ func (x *ChunksResponse) String() string {
 func (*ChunksResponse) ProtoMessage() {}
 
 func (x *ChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[27]
+	mi := &file_drover_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2334,7 @@ func (x *ChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunksResponse.ProtoReflect.Descriptor instead.
 func (*ChunksResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChunksResponse) GetChunks() []*ChunkStatus {
@@ -2238,7 +2354,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[28]
+	mi := &file_drover_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2366,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[28]
+	mi := &file_drover_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2379,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogsRequest) GetPipeline() string {
@@ -2291,7 +2407,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[29]
+	mi := &file_drover_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2419,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[29]
+	mi := &file_drover_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2432,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LogsResponse) GetMicros() int64 {
@@ -2348,7 +2464,7 @@ type AgentsRequest struct {
 
 func (x *AgentsRequest) Reset() {
 	*x = AgentsRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[30]
+	mi := &file_drover_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2476,7 @@ func (x *AgentsRequest) String() string {
 func (*AgentsRequest) ProtoMessage() {}
 
 func (x *AgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[30]
+	mi := &file_drover_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2489,7 @@ func (x *AgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentsRequest.ProtoReflect.Descriptor instead.
 func (*AgentsRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 type AgentsResponse struct {
@@ -2385,7 +2501,7 @@ type AgentsResponse struct {
 
 func (x *AgentsResponse) Reset() {
 	*x = AgentsResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[31]
+	mi := &file_drover_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2513,7 @@ func (x *AgentsResponse) String() string {
 func (*AgentsResponse) ProtoMessage() {}
 
 func (x *AgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[31]
+	mi := &file_drover_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2526,7 @@ func (x *AgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentsResponse.ProtoReflect.Descriptor instead.
 func (*AgentsResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AgentsResponse) GetAgents() []*AgentStatus {
@@ -2436,7 +2552,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[32]
+	mi := &file_drover_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2564,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[32]
+	mi := &file_drover_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2577,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AgentStatus) GetAgent() string {
@@ -2533,7 +2649,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[33]
+	mi := &file_drover_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2661,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[33]
+	mi := &file_drover_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2674,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DoctorRequest) GetSource() *v1.Endpoint {
@@ -2608,7 +2724,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[34]
+	mi := &file_drover_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2736,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[34]
+	mi := &file_drover_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2749,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DoctorResponse) GetChecks() int32 {
@@ -2793,10 +2909,11 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x05R\aversion\x12+\n" +
 	"\x04spec\x18\x02 \x01(\v2\x17.drover.control.v1.SpecR\x04spec\x12'\n" +
 	"\x0fsource_identity\x18\x03 \x01(\tR\x0esourceIdentity\x12?\n" +
-	"\acatalog\x18\x04 \x01(\v2%.drover.connector.v1.DiscoverResponseR\acatalog\"Q\n" +
+	"\acatalog\x18\x04 \x01(\v2%.drover.connector.v1.DiscoverResponseR\acatalog\"g\n" +
 	"\fApplyRequest\x12+\n" +
 	"\x04spec\x18\x01 \x01(\v2\x17.drover.control.v1.SpecR\x04spec\x12\x14\n" +
-	"\x05start\x18\x02 \x01(\bR\x05start\"v\n" +
+	"\x05start\x18\x02 \x01(\bR\x05start\x12\x14\n" +
+	"\x05retry\x18\x03 \x01(\bR\x05retry\"v\n" +
 	"\rApplyResponse\x12\x18\n" +
 	"\acreated\x18\x01 \x01(\bR\acreated\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\bR\achanged\x121\n" +
@@ -2822,7 +2939,13 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\rPauseResponse\"+\n" +
 	"\rResumeRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\"\x10\n" +
-	"\x0eResumeResponse\")\n" +
+	"\x0eResumeResponse\"Y\n" +
+	"\rReloadRequest\x12\x1a\n" +
+	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x16\n" +
+	"\x06tables\x18\x02 \x03(\tR\x06tables\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"(\n" +
+	"\x0eReloadResponse\x12\x16\n" +
+	"\x06tables\x18\x01 \x03(\tR\x06tables\")\n" +
 	"\vStopRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\"\x0e\n" +
 	"\fStopResponse\"+\n" +
@@ -2887,18 +3010,18 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x0fPHASE_STREAMING\x10\x05\x12\x10\n" +
 	"\fPHASE_VERIFY\x10\x06\x12\x0e\n" +
 	"\n" +
-	"PHASE_DONE\x10\a*g\n" +
+	"PHASE_DONE\x10\a*k\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tHEALTH_OK\x10\x01\x12\x12\n" +
-	"\x0eHEALTH_WAITING\x10\x02\x12\x0f\n" +
-	"\vHEALTH_HELD\x10\x03\x12\x11\n" +
+	"\x0eHEALTH_WAITING\x10\x02\x12\x13\n" +
+	"\x0fHEALTH_DEGRADED\x10\x03\x12\x11\n" +
 	"\rHEALTH_FAILED\x10\x04*`\n" +
 	"\aDesired\x12\x17\n" +
 	"\x13DESIRED_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fDESIRED_RUNNING\x10\x01\x12\x12\n" +
 	"\x0eDESIRED_PAUSED\x10\x02\x12\x13\n" +
-	"\x0fDESIRED_STOPPED\x10\x032\xbf\b\n" +
+	"\x0fDESIRED_STOPPED\x10\x032\x8e\t\n" +
 	"\x0eControlService\x12J\n" +
 	"\x05Apply\x12\x1f.drover.control.v1.ApplyRequest\x1a .drover.control.v1.ApplyResponse\x12D\n" +
 	"\x03Get\x12\x1d.drover.control.v1.GetRequest\x1a\x1e.drover.control.v1.GetResponse\x12G\n" +
@@ -2906,7 +3029,8 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x05Watch\x12\x1f.drover.control.v1.WatchRequest\x1a .drover.control.v1.WatchResponse0\x01\x12J\n" +
 	"\x05Start\x12\x1f.drover.control.v1.StartRequest\x1a .drover.control.v1.StartResponse\x12J\n" +
 	"\x05Pause\x12\x1f.drover.control.v1.PauseRequest\x1a .drover.control.v1.PauseResponse\x12M\n" +
-	"\x06Resume\x12 .drover.control.v1.ResumeRequest\x1a!.drover.control.v1.ResumeResponse\x12G\n" +
+	"\x06Resume\x12 .drover.control.v1.ResumeRequest\x1a!.drover.control.v1.ResumeResponse\x12M\n" +
+	"\x06Reload\x12 .drover.control.v1.ReloadRequest\x1a!.drover.control.v1.ReloadResponse\x12G\n" +
 	"\x04Stop\x12\x1e.drover.control.v1.StopRequest\x1a\x1f.drover.control.v1.StopResponse\x12M\n" +
 	"\x06Delete\x12 .drover.control.v1.DeleteRequest\x1a!.drover.control.v1.DeleteResponse\x12M\n" +
 	"\x06Tables\x12 .drover.control.v1.TablesRequest\x1a!.drover.control.v1.TablesResponse\x12M\n" +
@@ -2928,7 +3052,7 @@ func file_drover_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_drover_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_drover_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_drover_control_v1_control_proto_goTypes = []any{
 	(Mode)(0),                    // 0: drover.control.v1.Mode
 	(Phase)(0),                   // 1: drover.control.v1.Phase
@@ -2954,49 +3078,51 @@ var file_drover_control_v1_control_proto_goTypes = []any{
 	(*PauseResponse)(nil),        // 21: drover.control.v1.PauseResponse
 	(*ResumeRequest)(nil),        // 22: drover.control.v1.ResumeRequest
 	(*ResumeResponse)(nil),       // 23: drover.control.v1.ResumeResponse
-	(*StopRequest)(nil),          // 24: drover.control.v1.StopRequest
-	(*StopResponse)(nil),         // 25: drover.control.v1.StopResponse
-	(*DeleteRequest)(nil),        // 26: drover.control.v1.DeleteRequest
-	(*DeleteResponse)(nil),       // 27: drover.control.v1.DeleteResponse
-	(*TablesRequest)(nil),        // 28: drover.control.v1.TablesRequest
-	(*TablesResponse)(nil),       // 29: drover.control.v1.TablesResponse
-	(*ChunksRequest)(nil),        // 30: drover.control.v1.ChunksRequest
-	(*ChunksResponse)(nil),       // 31: drover.control.v1.ChunksResponse
-	(*LogsRequest)(nil),          // 32: drover.control.v1.LogsRequest
-	(*LogsResponse)(nil),         // 33: drover.control.v1.LogsResponse
-	(*AgentsRequest)(nil),        // 34: drover.control.v1.AgentsRequest
-	(*AgentsResponse)(nil),       // 35: drover.control.v1.AgentsResponse
-	(*AgentStatus)(nil),          // 36: drover.control.v1.AgentStatus
-	(*DoctorRequest)(nil),        // 37: drover.control.v1.DoctorRequest
-	(*DoctorResponse)(nil),       // 38: drover.control.v1.DoctorResponse
-	nil,                          // 39: drover.control.v1.Spec.LabelsEntry
-	nil,                          // 40: drover.control.v1.AgentStatus.LabelsEntry
-	(*v1.Endpoint)(nil),          // 41: drover.fleet.v1.Endpoint
-	(*v1.StreamProgress)(nil),    // 42: drover.fleet.v1.StreamProgress
-	(*v1.Failure)(nil),           // 43: drover.fleet.v1.Failure
-	(*v11.NotCarried)(nil),       // 44: drover.connector.v1.NotCarried
-	(*v11.Problem)(nil),          // 45: drover.connector.v1.Problem
-	(*v11.DiscoverResponse)(nil), // 46: drover.connector.v1.DiscoverResponse
+	(*ReloadRequest)(nil),        // 24: drover.control.v1.ReloadRequest
+	(*ReloadResponse)(nil),       // 25: drover.control.v1.ReloadResponse
+	(*StopRequest)(nil),          // 26: drover.control.v1.StopRequest
+	(*StopResponse)(nil),         // 27: drover.control.v1.StopResponse
+	(*DeleteRequest)(nil),        // 28: drover.control.v1.DeleteRequest
+	(*DeleteResponse)(nil),       // 29: drover.control.v1.DeleteResponse
+	(*TablesRequest)(nil),        // 30: drover.control.v1.TablesRequest
+	(*TablesResponse)(nil),       // 31: drover.control.v1.TablesResponse
+	(*ChunksRequest)(nil),        // 32: drover.control.v1.ChunksRequest
+	(*ChunksResponse)(nil),       // 33: drover.control.v1.ChunksResponse
+	(*LogsRequest)(nil),          // 34: drover.control.v1.LogsRequest
+	(*LogsResponse)(nil),         // 35: drover.control.v1.LogsResponse
+	(*AgentsRequest)(nil),        // 36: drover.control.v1.AgentsRequest
+	(*AgentsResponse)(nil),       // 37: drover.control.v1.AgentsResponse
+	(*AgentStatus)(nil),          // 38: drover.control.v1.AgentStatus
+	(*DoctorRequest)(nil),        // 39: drover.control.v1.DoctorRequest
+	(*DoctorResponse)(nil),       // 40: drover.control.v1.DoctorResponse
+	nil,                          // 41: drover.control.v1.Spec.LabelsEntry
+	nil,                          // 42: drover.control.v1.AgentStatus.LabelsEntry
+	(*v1.Endpoint)(nil),          // 43: drover.fleet.v1.Endpoint
+	(*v1.StreamProgress)(nil),    // 44: drover.fleet.v1.StreamProgress
+	(*v1.Failure)(nil),           // 45: drover.fleet.v1.Failure
+	(*v11.NotCarried)(nil),       // 46: drover.connector.v1.NotCarried
+	(*v11.Problem)(nil),          // 47: drover.connector.v1.Problem
+	(*v11.DiscoverResponse)(nil), // 48: drover.connector.v1.DiscoverResponse
 }
 var file_drover_control_v1_control_proto_depIdxs = []int32{
-	39, // 0: drover.control.v1.Spec.labels:type_name -> drover.control.v1.Spec.LabelsEntry
+	41, // 0: drover.control.v1.Spec.labels:type_name -> drover.control.v1.Spec.LabelsEntry
 	0,  // 1: drover.control.v1.Spec.mode:type_name -> drover.control.v1.Mode
-	41, // 2: drover.control.v1.Spec.source:type_name -> drover.fleet.v1.Endpoint
-	41, // 3: drover.control.v1.Spec.target:type_name -> drover.fleet.v1.Endpoint
+	43, // 2: drover.control.v1.Spec.source:type_name -> drover.fleet.v1.Endpoint
+	43, // 3: drover.control.v1.Spec.target:type_name -> drover.fleet.v1.Endpoint
 	1,  // 4: drover.control.v1.Status.phase:type_name -> drover.control.v1.Phase
 	2,  // 5: drover.control.v1.Status.health:type_name -> drover.control.v1.Health
 	3,  // 6: drover.control.v1.Status.desired:type_name -> drover.control.v1.Desired
 	0,  // 7: drover.control.v1.Status.mode:type_name -> drover.control.v1.Mode
-	42, // 8: drover.control.v1.Status.stream:type_name -> drover.fleet.v1.StreamProgress
-	43, // 9: drover.control.v1.Status.failures:type_name -> drover.fleet.v1.Failure
-	44, // 10: drover.control.v1.Status.not_carried:type_name -> drover.connector.v1.NotCarried
+	44, // 8: drover.control.v1.Status.stream:type_name -> drover.fleet.v1.StreamProgress
+	45, // 9: drover.control.v1.Status.failures:type_name -> drover.fleet.v1.Failure
+	46, // 10: drover.control.v1.Status.not_carried:type_name -> drover.connector.v1.NotCarried
 	6,  // 11: drover.control.v1.Status.phases:type_name -> drover.control.v1.PhaseTime
 	7,  // 12: drover.control.v1.Status.top_tables:type_name -> drover.control.v1.TableStatus
-	45, // 13: drover.control.v1.Status.problems:type_name -> drover.connector.v1.Problem
+	47, // 13: drover.control.v1.Status.problems:type_name -> drover.connector.v1.Problem
 	1,  // 14: drover.control.v1.PhaseTime.phase:type_name -> drover.control.v1.Phase
-	43, // 15: drover.control.v1.TableStatus.failure:type_name -> drover.fleet.v1.Failure
+	45, // 15: drover.control.v1.TableStatus.failure:type_name -> drover.fleet.v1.Failure
 	4,  // 16: drover.control.v1.Memo.spec:type_name -> drover.control.v1.Spec
-	46, // 17: drover.control.v1.Memo.catalog:type_name -> drover.connector.v1.DiscoverResponse
+	48, // 17: drover.control.v1.Memo.catalog:type_name -> drover.connector.v1.DiscoverResponse
 	4,  // 18: drover.control.v1.ApplyRequest.spec:type_name -> drover.control.v1.Spec
 	5,  // 19: drover.control.v1.ApplyResponse.status:type_name -> drover.control.v1.Status
 	5,  // 20: drover.control.v1.GetResponse.status:type_name -> drover.control.v1.Status
@@ -3005,11 +3131,11 @@ var file_drover_control_v1_control_proto_depIdxs = []int32{
 	5,  // 23: drover.control.v1.WatchResponse.status:type_name -> drover.control.v1.Status
 	7,  // 24: drover.control.v1.TablesResponse.tables:type_name -> drover.control.v1.TableStatus
 	8,  // 25: drover.control.v1.ChunksResponse.chunks:type_name -> drover.control.v1.ChunkStatus
-	36, // 26: drover.control.v1.AgentsResponse.agents:type_name -> drover.control.v1.AgentStatus
-	40, // 27: drover.control.v1.AgentStatus.labels:type_name -> drover.control.v1.AgentStatus.LabelsEntry
-	41, // 28: drover.control.v1.DoctorRequest.source:type_name -> drover.fleet.v1.Endpoint
-	41, // 29: drover.control.v1.DoctorRequest.target:type_name -> drover.fleet.v1.Endpoint
-	45, // 30: drover.control.v1.DoctorResponse.problems:type_name -> drover.connector.v1.Problem
+	38, // 26: drover.control.v1.AgentsResponse.agents:type_name -> drover.control.v1.AgentStatus
+	42, // 27: drover.control.v1.AgentStatus.labels:type_name -> drover.control.v1.AgentStatus.LabelsEntry
+	43, // 28: drover.control.v1.DoctorRequest.source:type_name -> drover.fleet.v1.Endpoint
+	43, // 29: drover.control.v1.DoctorRequest.target:type_name -> drover.fleet.v1.Endpoint
+	47, // 30: drover.control.v1.DoctorResponse.problems:type_name -> drover.connector.v1.Problem
 	10, // 31: drover.control.v1.ControlService.Apply:input_type -> drover.control.v1.ApplyRequest
 	12, // 32: drover.control.v1.ControlService.Get:input_type -> drover.control.v1.GetRequest
 	14, // 33: drover.control.v1.ControlService.List:input_type -> drover.control.v1.ListRequest
@@ -3017,29 +3143,31 @@ var file_drover_control_v1_control_proto_depIdxs = []int32{
 	18, // 35: drover.control.v1.ControlService.Start:input_type -> drover.control.v1.StartRequest
 	20, // 36: drover.control.v1.ControlService.Pause:input_type -> drover.control.v1.PauseRequest
 	22, // 37: drover.control.v1.ControlService.Resume:input_type -> drover.control.v1.ResumeRequest
-	24, // 38: drover.control.v1.ControlService.Stop:input_type -> drover.control.v1.StopRequest
-	26, // 39: drover.control.v1.ControlService.Delete:input_type -> drover.control.v1.DeleteRequest
-	28, // 40: drover.control.v1.ControlService.Tables:input_type -> drover.control.v1.TablesRequest
-	30, // 41: drover.control.v1.ControlService.Chunks:input_type -> drover.control.v1.ChunksRequest
-	32, // 42: drover.control.v1.ControlService.Logs:input_type -> drover.control.v1.LogsRequest
-	34, // 43: drover.control.v1.ControlService.Agents:input_type -> drover.control.v1.AgentsRequest
-	37, // 44: drover.control.v1.ControlService.Doctor:input_type -> drover.control.v1.DoctorRequest
-	11, // 45: drover.control.v1.ControlService.Apply:output_type -> drover.control.v1.ApplyResponse
-	13, // 46: drover.control.v1.ControlService.Get:output_type -> drover.control.v1.GetResponse
-	15, // 47: drover.control.v1.ControlService.List:output_type -> drover.control.v1.ListResponse
-	17, // 48: drover.control.v1.ControlService.Watch:output_type -> drover.control.v1.WatchResponse
-	19, // 49: drover.control.v1.ControlService.Start:output_type -> drover.control.v1.StartResponse
-	21, // 50: drover.control.v1.ControlService.Pause:output_type -> drover.control.v1.PauseResponse
-	23, // 51: drover.control.v1.ControlService.Resume:output_type -> drover.control.v1.ResumeResponse
-	25, // 52: drover.control.v1.ControlService.Stop:output_type -> drover.control.v1.StopResponse
-	27, // 53: drover.control.v1.ControlService.Delete:output_type -> drover.control.v1.DeleteResponse
-	29, // 54: drover.control.v1.ControlService.Tables:output_type -> drover.control.v1.TablesResponse
-	31, // 55: drover.control.v1.ControlService.Chunks:output_type -> drover.control.v1.ChunksResponse
-	33, // 56: drover.control.v1.ControlService.Logs:output_type -> drover.control.v1.LogsResponse
-	35, // 57: drover.control.v1.ControlService.Agents:output_type -> drover.control.v1.AgentsResponse
-	38, // 58: drover.control.v1.ControlService.Doctor:output_type -> drover.control.v1.DoctorResponse
-	45, // [45:59] is the sub-list for method output_type
-	31, // [31:45] is the sub-list for method input_type
+	24, // 38: drover.control.v1.ControlService.Reload:input_type -> drover.control.v1.ReloadRequest
+	26, // 39: drover.control.v1.ControlService.Stop:input_type -> drover.control.v1.StopRequest
+	28, // 40: drover.control.v1.ControlService.Delete:input_type -> drover.control.v1.DeleteRequest
+	30, // 41: drover.control.v1.ControlService.Tables:input_type -> drover.control.v1.TablesRequest
+	32, // 42: drover.control.v1.ControlService.Chunks:input_type -> drover.control.v1.ChunksRequest
+	34, // 43: drover.control.v1.ControlService.Logs:input_type -> drover.control.v1.LogsRequest
+	36, // 44: drover.control.v1.ControlService.Agents:input_type -> drover.control.v1.AgentsRequest
+	39, // 45: drover.control.v1.ControlService.Doctor:input_type -> drover.control.v1.DoctorRequest
+	11, // 46: drover.control.v1.ControlService.Apply:output_type -> drover.control.v1.ApplyResponse
+	13, // 47: drover.control.v1.ControlService.Get:output_type -> drover.control.v1.GetResponse
+	15, // 48: drover.control.v1.ControlService.List:output_type -> drover.control.v1.ListResponse
+	17, // 49: drover.control.v1.ControlService.Watch:output_type -> drover.control.v1.WatchResponse
+	19, // 50: drover.control.v1.ControlService.Start:output_type -> drover.control.v1.StartResponse
+	21, // 51: drover.control.v1.ControlService.Pause:output_type -> drover.control.v1.PauseResponse
+	23, // 52: drover.control.v1.ControlService.Resume:output_type -> drover.control.v1.ResumeResponse
+	25, // 53: drover.control.v1.ControlService.Reload:output_type -> drover.control.v1.ReloadResponse
+	27, // 54: drover.control.v1.ControlService.Stop:output_type -> drover.control.v1.StopResponse
+	29, // 55: drover.control.v1.ControlService.Delete:output_type -> drover.control.v1.DeleteResponse
+	31, // 56: drover.control.v1.ControlService.Tables:output_type -> drover.control.v1.TablesResponse
+	33, // 57: drover.control.v1.ControlService.Chunks:output_type -> drover.control.v1.ChunksResponse
+	35, // 58: drover.control.v1.ControlService.Logs:output_type -> drover.control.v1.LogsResponse
+	37, // 59: drover.control.v1.ControlService.Agents:output_type -> drover.control.v1.AgentsResponse
+	40, // 60: drover.control.v1.ControlService.Doctor:output_type -> drover.control.v1.DoctorResponse
+	46, // [46:61] is the sub-list for method output_type
+	31, // [31:46] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -3056,7 +3184,7 @@ func file_drover_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_control_v1_control_proto_rawDesc), len(file_drover_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	ControlService_Start_FullMethodName  = "/drover.control.v1.ControlService/Start"
 	ControlService_Pause_FullMethodName  = "/drover.control.v1.ControlService/Pause"
 	ControlService_Resume_FullMethodName = "/drover.control.v1.ControlService/Resume"
+	ControlService_Reload_FullMethodName = "/drover.control.v1.ControlService/Reload"
 	ControlService_Stop_FullMethodName   = "/drover.control.v1.ControlService/Stop"
 	ControlService_Delete_FullMethodName = "/drover.control.v1.ControlService/Delete"
 	ControlService_Tables_FullMethodName = "/drover.control.v1.ControlService/Tables"
@@ -50,6 +51,8 @@ type ControlServiceClient interface {
 	Start(ctx context.Context, in *StartRequest, opts ...grpc.CallOption) (*StartResponse, error)
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+	// Reload empties tables and loads them again while the rest goes on.
+	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
 	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopResponse, error)
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	Tables(ctx context.Context, in *TablesRequest, opts ...grpc.CallOption) (*TablesResponse, error)
@@ -141,6 +144,16 @@ func (c *controlServiceClient) Resume(ctx context.Context, in *ResumeRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResumeResponse)
 	err := c.cc.Invoke(ctx, ControlService_Resume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReloadResponse)
+	err := c.cc.Invoke(ctx, ControlService_Reload_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -239,6 +252,8 @@ type ControlServiceServer interface {
 	Start(context.Context, *StartRequest) (*StartResponse, error)
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	// Reload empties tables and loads them again while the rest goes on.
+	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
 	Stop(context.Context, *StopRequest) (*StopResponse, error)
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	Tables(context.Context, *TablesRequest) (*TablesResponse, error)
@@ -277,6 +292,9 @@ func (UnimplementedControlServiceServer) Pause(context.Context, *PauseRequest) (
 }
 func (UnimplementedControlServiceServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedControlServiceServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
 }
 func (UnimplementedControlServiceServer) Stop(context.Context, *StopRequest) (*StopResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stop not implemented")
@@ -439,6 +457,24 @@ func _ControlService_Resume_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReloadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Reload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Reload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Reload(ctx, req.(*ReloadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_Stop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StopRequest)
 	if err := dec(in); err != nil {
@@ -588,6 +624,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Resume",
 			Handler:    _ControlService_Resume_Handler,
+		},
+		{
+			MethodName: "Reload",
+			Handler:    _ControlService_Reload_Handler,
 		},
 		{
 			MethodName: "Stop",

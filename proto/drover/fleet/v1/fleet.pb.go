@@ -1815,8 +1815,10 @@ type GateTable struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Table uint32                 `protobuf:"varint,1,opt,name=table,proto3" json:"table,omitempty"`
 	// Everything is loaded and no overlap is left: every change is applied.
-	Done          bool         `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
-	Chunks        []*GateChunk `protobuf:"bytes,3,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	Done   bool         `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Chunks []*GateChunk `protobuf:"bytes,3,rep,name=chunks,proto3" json:"chunks,omitempty"`
+	// Set aside: every change is dropped (Invariant 22).
+	Aside         bool `protobuf:"varint,4,opt,name=aside,proto3" json:"aside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1870,6 +1872,13 @@ func (x *GateTable) GetChunks() []*GateChunk {
 		return x.Chunks
 	}
 	return nil
+}
+
+func (x *GateTable) GetAside() bool {
+	if x != nil {
+		return x.Aside
+	}
+	return false
 }
 
 type GateChunk struct {
@@ -2479,8 +2488,10 @@ func (x *TablesLoaded) GetTables() []uint32 {
 }
 
 type ResetTables struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tables        []uint32               `protobuf:"varint,1,rep,packed,name=tables,proto3" json:"tables,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tables []uint32               `protobuf:"varint,1,rep,packed,name=tables,proto3" json:"tables,omitempty"`
+	// They are set aside, not to be loaded.
+	Aside         bool `protobuf:"varint,2,opt,name=aside,proto3" json:"aside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2520,6 +2531,13 @@ func (x *ResetTables) GetTables() []uint32 {
 		return x.Tables
 	}
 	return nil
+}
+
+func (x *ResetTables) GetAside() bool {
+	if x != nil {
+		return x.Aside
+	}
+	return false
 }
 
 type GateReply struct {
@@ -2601,12 +2619,14 @@ func (x *GateReply) GetMissed() string {
 
 // Failure is an error as people see it: registered code, where, why, fix.
 type Failure struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Where         string                 `protobuf:"bytes,2,opt,name=where,proto3" json:"where,omitempty"`
-	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
-	Fix           []string               `protobuf:"bytes,4,rep,name=fix,proto3" json:"fix,omitempty"`
-	Class         FailureClass           `protobuf:"varint,5,opt,name=class,proto3,enum=drover.fleet.v1.FailureClass" json:"class,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Code  string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Where string                 `protobuf:"bytes,2,opt,name=where,proto3" json:"where,omitempty"`
+	Why   string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	Fix   []string               `protobuf:"bytes,4,rep,name=fix,proto3" json:"fix,omitempty"`
+	Class FailureClass           `protobuf:"varint,5,opt,name=class,proto3,enum=drover.fleet.v1.FailureClass" json:"class,omitempty"`
+	// The number in its pipeline of the one table that it is about, plus 1; 0: none, or more than one.
+	Table         uint32 `protobuf:"varint,6,opt,name=table,proto3" json:"table,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2674,6 +2694,13 @@ func (x *Failure) GetClass() FailureClass {
 		return x.Class
 	}
 	return FailureClass_FAILURE_CLASS_UNSPECIFIED
+}
+
+func (x *Failure) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
 }
 
 type Result struct {
@@ -3828,11 +3855,12 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x06tables\x18\x01 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12)\n" +
 	"\x10initial_position\x18\x02 \x01(\fR\x0finitialPosition\x12.\n" +
 	"\x04gate\x18\x03 \x03(\v2\x1a.drover.fleet.v1.GateTableR\x04gate\x12\x12\n" +
-	"\x04lane\x18\x04 \x01(\tR\x04lane\"i\n" +
+	"\x04lane\x18\x04 \x01(\tR\x04lane\"\x7f\n" +
 	"\tGateTable\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x122\n" +
-	"\x06chunks\x18\x03 \x03(\v2\x1a.drover.fleet.v1.GateChunkR\x06chunks\"\xc9\x01\n" +
+	"\x06chunks\x18\x03 \x03(\v2\x1a.drover.fleet.v1.GateChunkR\x06chunks\x12\x14\n" +
+	"\x05aside\x18\x04 \x01(\bR\x05aside\"\xc9\x01\n" +
 	"\tGateChunk\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12+\n" +
 	"\x04keys\x18\x02 \x01(\v2\x17.drover.row.v1.KeyRangeR\x04keys\x12*\n" +
@@ -3867,21 +3895,23 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x06chunks\x18\x01 \x03(\x04R\x06chunks\x12\x14\n" +
 	"\x05units\x18\x02 \x03(\rR\x05units\"&\n" +
 	"\fTablesLoaded\x12\x16\n" +
-	"\x06tables\x18\x01 \x03(\rR\x06tables\"%\n" +
+	"\x06tables\x18\x01 \x03(\rR\x06tables\";\n" +
 	"\vResetTables\x12\x16\n" +
-	"\x06tables\x18\x01 \x03(\rR\x06tables\"\xaf\x01\n" +
+	"\x06tables\x18\x01 \x03(\rR\x06tables\x12\x14\n" +
+	"\x05aside\x18\x02 \x01(\bR\x05aside\"\xaf\x01\n" +
 	"\tGateReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12*\n" +
 	"\x05floor\x18\x03 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x122\n" +
 	"\afailure\x18\x04 \x01(\v2\x18.drover.fleet.v1.FailureR\afailure\x12\x16\n" +
-	"\x06missed\x18\x05 \x01(\tR\x06missed\"\x8c\x01\n" +
+	"\x06missed\x18\x05 \x01(\tR\x06missed\"\xa2\x01\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05where\x18\x02 \x01(\tR\x05where\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\x12\x10\n" +
 	"\x03fix\x18\x04 \x03(\tR\x03fix\x123\n" +
-	"\x05class\x18\x05 \x01(\x0e2\x1d.drover.fleet.v1.FailureClassR\x05class\"\x9f\a\n" +
+	"\x05class\x18\x05 \x01(\x0e2\x1d.drover.fleet.v1.FailureClassR\x05class\x12\x14\n" +
+	"\x05table\x18\x06 \x01(\rR\x05table\"\x9f\a\n" +
 	"\x06Result\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\x04R\x04task\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +

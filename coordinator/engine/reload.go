@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/droverdb/drover/coordinator/fleet"
+	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/diag/wire"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
+)
+
+// Reload asks for tables to be emptied and loaded again, by their names at the source; without names, all that have failed.
+// Those that have not failed need force. It returns what will be loaded again.
+func (p *Pipeline) Reload(ctx context.Context, names []string, force bool) (chosen []string, err error) {
+	err = p.ask(ctx, func() error {
+		tables, err := p.choose(names, force)
+		if err != nil || len(tables) == 0 {
+			return err
+		}
+		var changes []store.Change
+		for _, t := range tables {
+			if t.failure == nil {
+				p.failTable(t, wire.Failure(diag.Reloading.New("table "+t.name(), nil, "")))
+			}
+			t.Again, t.Clear = true, !p.follow()
+			chosen, changes = append(chosen, t.name()), append(changes, store.PutTable(p.name, t.Table))
+		}
+		p.failure, p.state.Failure = nil, nil
+		p.state.Desired = controlv1.Desired_DESIRED_RUNNING
+		if p.state.Phase > controlv1.Phase_PHASE_STREAMING { // a copy that is over
+			p.state.Phase = controlv1.Phase_PHASE_SCHEMA
+		}
+		p.note("info", "to be loaded again: "+strings.Join(chosen, ", "))
+		p.stop = errInterrupted // the next attempt sets aside what is not yet
+		err = p.save(ctx, changes...)
+		p.publish()
+		return err
+	})
+	return chosen, err
+}
+
+// choose finds tables by name.
+func (p *Pipeline) choose(names []string, force bool) ([]*table, error) {
+	if len(names) == 0 {
+		return slices.DeleteFunc(slices.Clone(p.tables), func(t *table) bool { return t.failure == nil }), nil
+	}
+	var out []*table
+	for _, n := range names {
+		i := slices.IndexFunc(p.tables, func(t *table) bool { return t.name() == n })
+		switch {
+		case i < 0:
+			return nil, diag.NothingToCopy.New("pipeline "+p.name, nil, "it has no table %s", n).
+				WithFix("drover tables " + p.name + "  # names them")
+		case p.tables[i].failure == nil && !force:
+			return nil, diag.Confirm.New("table "+n, nil, "it has not failed, and is empty at the target until it is loaded again").
+				WithFix("drover reload " + p.name + " " + n + " --yes --confirm " + p.name)
+		}
+		out = append(out, p.tables[i])
+	}
+	return out, nil
+}
+
+// settling are tables that are to be loaded again, and what the stream has to pass before; nil: that is not known yet.
+type settling struct {
+	tables []*table
+	until  []byte
+}
+
+// settle begins to wait, beside the stream, until tables that are to be loaded again can be. What the stream had passed when
+// they were set aside may be invisible for as long as a standby does not answer, and a read would miss it (Invariant 22);
+// what it passes since then is waited for (Invariant 4). Then it passes all that the log holds: of rows as they were before
+// the table's definition changed, the next stream must not hear.
+func (p *Pipeline) settle() error {
+	var wait []*table
+	for _, t := range p.tables {
+		if t.Again && !t.Clear {
+			wait = append(wait, t)
+		}
+	}
+	if len(wait) == 0 {
+		return nil
+	}
+	var rows []*rowv1.Table // published: a table that was dropped and made again is another one for the log
+	for _, t := range append(p.sound(), wait...) {
+		rows = append(rows, t.row)
+	}
+	prepare := &fleetv1.Task{Work: &fleetv1.Task_Prepare{Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: rows, Settle: true}}}
+	return p.beside(prepare, wait, func(*fleetv1.Result) error {
+		end := &fleetv1.Task{Work: &fleetv1.Task_Position{Position: &connectorv1.PositionRequest{Pipeline: p.name}}}
+		return p.beside(end, wait, func(r *fleetv1.Result) error {
+			p.run.settling = settling{wait, append([]byte{}, r.GetPosition().GetPosition()...)}
+			p.settled(p.run.progress.GetApplied())
+			return nil
+		})
+	})
+}
+
+// beside runs a task at the source while everything goes on. A failure of the tables' own makes them stay set aside.
+func (p *Pipeline) beside(t *fleetv1.Task, wait []*table, then func(*fleetv1.Result) error) error {
+	t.Epoch = p.state.Epoch
+	id, err := p.assign(p.run.reader, p.onSource(t), func(m fleet.Message) {
+		if m.Result == nil {
+			return
+		}
+		delete(p.run.tasks, m.Task)
+		switch f := m.Result.Failure; {
+		case f == nil:
+			if err := then(m.Result); err != nil {
+				p.stop = err
+			}
+		case ownReason(f.Code):
+			var changes []store.Change
+			for _, t := range wait {
+				p.failTable(t, f)
+				t.Aside = true
+				changes = append(changes, store.PutTable(p.name, t.Table))
+			}
+			if p.keep(changes); p.stop == nil && p.failed() == len(p.tables) {
+				p.stop = wire.Error(f)
+			}
+		default:
+			p.stop = wire.Error(f)
+		}
+	})
+	if err == nil {
+		p.run.tasks[id] = true
+	}
+	return err
+}
+
+// settled ends the attempt once the stream has passed what it has to: the next one empties the tables, behind its fence.
+func (p *Pipeline) settled(applied []byte) {
+	s := p.run.settling
+	if s.until == nil || bytes.Compare(applied, s.until) < 0 || p.stop != nil {
+		return
+	}
+	var changes []store.Change
+	for _, t := range s.tables {
+		t.Clear = true
+		changes = append(changes, store.PutTable(p.name, t.Table))
+	}
+	p.run.settling = settling{}
+	p.keep(changes)
+	if p.stop == nil {
+		p.stop = errInterrupted
+	}
+}
+
+// reloadTables empties the tables that are to be loaded again, behind the fence and before any stream. One that cannot be
+// loaded is set aside, as it was.
+func (p *Pipeline) reloadTables(ctx context.Context) error {
+	var again []*table
+	for _, t := range p.tables {
+		if t.Again && t.Clear {
+			again = append(again, t)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	found, err := p.readCatalog(ctx, &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude})
+	if err != nil {
+		return err
+	}
+	var emptied []*table
+	for _, t := range again {
+		err := p.empty(ctx, t, found.Tables)
+		f := wire.Failure(err)
+		switch {
+		case err == nil:
+			emptied = append(emptied, t)
+			continue
+		case f.Table == 0 && ownReason(f.Code):
+			f.Table = t.Index + 1
+		}
+		if p.blamed(f) != t {
+			return err
+		}
+		p.failTable(t, f)
+		if err := p.recordAside(ctx, []*connectorv1.Aside{t.asAside()}); err != nil {
+			return err
+		}
+		if err := p.save(ctx, p.emptied(t)...); err != nil {
+			return err
+		}
+	}
+	return p.again(ctx, emptied)
+}
+
+// empty takes the table's definition anew and empties it at the target, if that can take its rows.
+func (p *Pipeline) empty(ctx context.Context, t *table, found []*rowv1.Table) error {
+	i := slices.IndexFunc(found, func(r *rowv1.Table) bool { return proto.Equal(r.Source, t.row.Source) })
+	if i < 0 {
+		return diag.About(diag.SchemaChanged.New("source › table "+t.name(), nil, "the table is not there any more").
+			WithFix("Create it again at the source, or drover delete "+p.name+" and copy without it."), t.Index)
+	}
+	row := found[i]
+	row.Index, row.Target = t.Index, t.row.Target
+	r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Reset_{Reset_: &connectorv1.ResetRequest{
+		Pipeline: p.name, Epoch: p.state.Epoch, Tables: []*rowv1.Table{row}, Fit: true, Retyped: retyped(t.row, row)}}}), nil)
+	if err != nil {
+		return err
+	}
+	if contains(r.GetReset_().GetUnique(), t.Index) && row.Gate == rowv1.GateMode_GATE_MODE_KEYED {
+		row.Gate, row.GateReason = rowv1.GateMode_GATE_MODE_UNIT, "it is loaded again beside its unique indexes: rows read at different moments may collide there"
+	}
+	t.row, p.catalog.Tables[t.Index] = row, row
+	return nil
+}
+
+// retyped are the columns of a table that have another type than they had.
+func retyped(was, is *rowv1.Table) (names []string) {
+	types := map[string]string{}
+	for _, c := range was.Columns {
+		types[c.Name] = c.NativeType
+	}
+	for _, c := range is.Columns {
+		if old, ok := types[c.Name]; ok && old != c.NativeType {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// again lets tables that are empty at the target load from scratch, and what is built after the load be looked at again.
+// The target hears of definitions that have changed first: it is asked when nothing else is left.
+func (p *Pipeline) again(ctx context.Context, tables []*table) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	if p.follow() {
+		memo, err := p.memo()
+		if err != nil {
+			return err
+		}
+		if _, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Reset_{Reset_: &connectorv1.ResetRequest{
+			Pipeline: p.name, Epoch: p.state.Epoch, Memo: memo}}}), nil); err != nil {
+			return err
+		}
+	}
+	changes := store.PutCatalog(p.name, p.catalog)
+	for _, t := range tables {
+		for id := range t.chunks {
+			changes = append(changes, store.DropChunk(p.name, id))
+		}
+		t.failure, t.Table, t.chunks = nil, store.Table{Index: t.Index}, map[uint64]*chunk{}
+		changes = append(changes, store.PutTable(p.name, t.Table))
+		p.note("info", "table "+t.name()+" is loaded again")
+	}
+	p.state.Loaded, p.state.Finished = false, false
+	return p.save(ctx, changes...)
+}
