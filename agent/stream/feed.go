@@ -107,7 +107,7 @@ func (s *Stream) offer(draining bool) (*sdk.Frame, *connectorv1.RereadNeeded, er
 	if !f.opened {
 		f.opened = true
 		return sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ApplyOpen{ApplyOpen: &rowv1.ApplyOpen{
-			Pipeline: s.task.Pipeline, Epoch: s.task.Epoch, Tables: s.task.Work.Tables}}}, nil), nil, nil
+			Pipeline: s.task.Pipeline, Epoch: s.task.Epoch, Tables: s.task.Work.Tables, Packed: s.task.Work.Packed}}}, nil), nil, nil
 	}
 	if r := f.reread; r != nil {
 		f.reread = nil
@@ -209,7 +209,10 @@ func (s *Stream) answer(ctx context.Context, r *connectorv1.RereadNeeded) (*sdk.
 	if _, err := s.horizon(ctx); err != nil {
 		return nil, err
 	}
-	table := s.table(r.Table)
+	table, err := s.table(r.Table)
+	if err != nil {
+		return nil, err
+	}
 	if table == nil {
 		return nil, diag.Internal.New("stream", nil, "the sink asked for keys of table %d, which the pipeline does not have", r.Table)
 	}
@@ -217,7 +220,7 @@ func (s *Stream) answer(ctx context.Context, r *connectorv1.RereadNeeded) (*sdk.
 	floor := s.gate.Floor()
 	s.mu.Unlock()
 	var out *sdk.Frame
-	err := s.task.Source.Reread(ctx, &connectorv1.RereadRequest{Table: table, SchemaVersion: r.SchemaVersion,
+	err = s.task.Source.Reread(ctx, &connectorv1.RereadRequest{Table: table, SchemaVersion: r.SchemaVersion,
 		Keys: r.Keys, Floor: floor}, func(f *sdk.Frame) error {
 		if out != nil {
 			out.Free()
@@ -238,11 +241,12 @@ func (s *Stream) answer(ctx context.Context, r *connectorv1.RereadNeeded) (*sdk.
 	return out, err
 }
 
-func (s *Stream) table(index uint32) *rowv1.Table {
-	for _, t := range s.task.Work.Tables {
-		if t.Index == index {
-			return t
+// table is for keys that are read again; most streams never need one.
+func (s *Stream) table(index uint32) (_ *rowv1.Table, err error) {
+	if s.tables == nil {
+		if s.tables, err = sdk.NewTables(s.task.Work.Tables, s.task.Work.Packed, nil); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return s.tables.Table(index)
 }

@@ -159,9 +159,18 @@ func (f *Fleet) Assign(agent string, t *fleetv1.Task, s Sink) (uint64, error) {
 	}
 	f.lastID++
 	t.Id = f.lastID
-	f.tasks[t.Id] = &assignment{task: t, agent: agent, sink: s}
+	f.tasks[t.Id] = &assignment{task: brief(t), agent: agent, sink: s}
 	m.link.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Task{Task: t}})
 	return t.Id, nil
+}
+
+// brief is what has to be known of a task that was sent: its work may name every table.
+func brief(t *fleetv1.Task) *fleetv1.Task {
+	b := &fleetv1.Task{Id: t.Id, Epoch: t.Epoch, Pipeline: t.Pipeline}
+	if t.GetStream() != nil {
+		b.Work = &fleetv1.Task_Stream{Stream: &fleetv1.StreamTask{}}
+	}
+	return b
 }
 
 // Cancel asks for the end of a task; its result still comes.

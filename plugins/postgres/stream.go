@@ -33,10 +33,15 @@ const (
 
 // streamer is one Stream call.
 type streamer struct {
-	where  string
-	conn   *walConn
-	link   *link
+	where string
+	conn  *walConn
+	link  *link
+	// wanted are the tables of the pipeline by name; those with changes are laid out in tables.
+	wanted map[string]uint32
+	shelf  *sdk.Tables
 	tables map[string]*streamTable
+	lane   string
+	binary bool
 	rels   map[uint32]*walRelation
 	round  *round
 	vals   []wireValue
@@ -124,11 +129,20 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 	}
 	var types []uint32
 	textOnly := false
-	for _, t := range start.GetTables() {
+	seen := map[uint32]bool{}
+	st.wanted, st.lane = map[string]uint32{}, start.GetLane()
+	st.shelf, err = sdk.NewTables(start.GetTables(), start.GetPacked(), func(t *rowv1.Table) {
+		st.wanted[relationName(t.GetSource().GetSchema(), t.GetSource().GetName())] = t.GetIndex()
 		for _, c := range t.GetColumns() {
 			textOnly = textOnly || c.GetTextOnly()
-			types = append(types, c.GetNativeId())
+			if !seen[c.GetNativeId()] {
+				seen[c.GetNativeId()], types = true, append(types, c.GetNativeId())
+			}
 		}
+	})
+	start.Tables, start.Packed = nil, nil
+	if err != nil {
+		return in, err
 	}
 	var xmax uint64
 	var timeout, sendless, version int
@@ -151,18 +165,25 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 		in.feedback = min(in.feedback, third)
 	}
 	in.binary = !textOnly && sendless == 0 && version >= 140000
-	return in, st.layOut(start.GetTables(), start.GetLane(), in.binary)
+	st.binary = in.binary
+	sdk.GiveBack(st.shelf.Len())
+	return in, nil
 }
 
-func (st *streamer) layOut(tables []*rowv1.Table, lane string, bin bool) error {
-	for _, t := range tables {
-		table, err := newStreamTable(t, lane, bin)
-		if err != nil {
-			return err
-		}
-		st.tables[t.GetSource().GetSchema()+"\x00"+t.GetSource().GetName()] = table
+func relationName(schema, name string) string { return schema + "\x00" + name }
+
+// table is laid out when its first change comes: of thousands of tables few may ever change. nil: it is not wanted.
+func (st *streamer) table(name string) (*streamTable, error) {
+	index, wanted := st.wanted[name]
+	if known := st.tables[name]; known != nil || !wanted {
+		return known, nil
 	}
-	return nil
+	t, err := st.shelf.Table(index)
+	if err != nil {
+		return nil, err
+	}
+	st.tables[name], err = newStreamTable(t, st.lane, st.binary)
+	return st.tables[name], err
 }
 
 func (st *streamer) open(ctx context.Context, cfg Config, name string, bin bool) error {
