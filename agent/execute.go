@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -130,19 +129,19 @@ func (a *Agent) askPages(ctx context.Context, r *running, c *host.Handle) (*flee
 	return nil, diag.Internal.New("agent "+a.cfg.Name, nil, "it does not know this kind of task; its version is older than the coordinator's")
 }
 
-// schema tells of steps now and then: thousands of them may take a second.
+// schema tells of steps now and then: thousands of them may take a second. The result holds those that were not told yet.
 func (a *Agent) schema(ctx context.Context, r *running, c *host.Handle, req *connectorv1.ApplySchemaRequest) (*fleetv1.Result, error) {
-	all, told, at := &fleetv1.SchemaResult{}, 0, time.Now()
+	var fresh []*connectorv1.ApplySchemaResponse
+	at := time.Now()
 	err := c.ApplySchema(ctx, req, func(step *connectorv1.ApplySchemaResponse) error {
-		all.Steps = append(all.Steps, step)
+		fresh = append(fresh, step)
 		if time.Since(at) >= stepsEvery {
-			news := &fleetv1.SchemaResult{Steps: slices.Clone(all.Steps[told:])}
-			told, at = len(all.Steps), time.Now()
-			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_SchemaSteps{SchemaSteps: news}})
+			a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_SchemaSteps{SchemaSteps: &fleetv1.SchemaResult{Steps: fresh}}})
+			fresh, at = nil, time.Now()
 		}
 		return nil
 	})
-	return &fleetv1.Result{Outcome: &fleetv1.Result_Schema{Schema: all}}, err
+	return &fleetv1.Result{Outcome: &fleetv1.Result_Schema{Schema: &fleetv1.SchemaResult{Steps: fresh}}}, err
 }
 
 // pageOf is what an answer holds so far that was not sent ahead of the result.
@@ -160,8 +159,9 @@ func (p *pageOf) full(more proto.Message) bool {
 // discover gathers the catalog; what exceeds a page is sent ahead of the result as an event.
 func (a *Agent) discover(ctx context.Context, r *running, c *host.Handle, req *connectorv1.DiscoverRequest) (*fleetv1.Result, error) {
 	all, page := &connectorv1.DiscoverResponse{}, pageOf{}
-	err := c.Discover(ctx, req, func(more *connectorv1.DiscoverResponse) error {
+	err := c.Catalog(ctx, req, func(more *connectorv1.DiscoverResponse) error {
 		all.Tables, all.Steps = append(all.Tables, more.Tables...), append(all.Steps, more.Steps...)
+		all.Packed = append(all.Packed, more.Packed...)
 		all.NotCarried, all.Problems = append(all.NotCarried, more.NotCarried...), append(all.Problems, more.Problems...)
 		if page.full(more) {
 			a.event(r, &fleetv1.Event{Page: uint32(page.sent), Kind: &fleetv1.Event_Catalog{Catalog: all}})
@@ -201,6 +201,7 @@ func (a *Agent) holdSnapshot(ctx context.Context, r *running, c *host.Handle, re
 	}()
 	err := c.OpenSnapshot(inner, req, func(o *connectorv1.OpenSnapshotResponse) error {
 		r.snapshot.Store(o)
+		req.Tables = nil // a snapshot is held long
 		a.event(r, &fleetv1.Event{Kind: &fleetv1.Event_Snapshot{Snapshot: o}})
 		return nil
 	})

@@ -24,6 +24,8 @@ type running struct {
 	task   *fleetv1.Task
 	cancel context.CancelCauseFunc
 	done   chan struct{}
+	// group are the tables of a snapshot.
+	group []uint32
 	// load is how far a load is; stream is set by streams.
 	load   snapshot.Tally
 	stream atomic.Pointer[func() *fleetv1.StreamProgress]
@@ -51,12 +53,9 @@ func (r *running) lasting() *fleetv1.RunningTask {
 		}
 		t.Work = &fleetv1.RunningTask_Load{Load: load}
 	case *fleetv1.Task_Snapshot:
-		s := &fleetv1.RunningSnapshot{Opened: r.snapshot.Load()}
+		s := &fleetv1.RunningSnapshot{Opened: r.snapshot.Load(), Tables: r.group}
 		if s.Opened == nil {
 			return nil
-		}
-		for _, table := range k.Snapshot.Tables {
-			s.Tables = append(s.Tables, table.Index)
 		}
 		t.Work = &fleetv1.RunningTask_Snapshot{Snapshot: s}
 	default:
@@ -91,6 +90,9 @@ func (a *Agent) Task(t *fleetv1.Task) {
 		return
 	}
 	r := &running{task: t, done: make(chan struct{})}
+	for _, table := range t.GetSnapshot().GetTables() {
+		r.group = append(r.group, table.Index)
+	}
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancelCause(telemetry.Extract(a.tasks.Context(), t.Traceparent))
 	a.running[t.Id] = r

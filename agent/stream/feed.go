@@ -112,7 +112,7 @@ func (s *Stream) offer(draining bool) (*sdk.Frame, *connectorv1.RereadNeeded, er
 	if !f.opened {
 		f.opened = true
 		return sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_ApplyOpen{ApplyOpen: &rowv1.ApplyOpen{
-			Pipeline: s.task.Pipeline, Epoch: s.task.Epoch, Tables: s.task.Work.Tables}}}, nil), nil, nil
+			Pipeline: s.task.Pipeline, Epoch: s.task.Epoch, Tables: s.task.Work.Tables, Packed: s.task.Work.Packed}}}, nil), nil, nil
 	}
 	if r := f.reread; r != nil {
 		f.reread = nil
@@ -209,11 +209,12 @@ func (s *Stream) acknowledge(position []byte) {
 	s.acks <- position
 }
 
-func (s *Stream) table(index uint32) *rowv1.Table {
-	for _, t := range s.task.Work.Tables {
-		if t.Index == index {
-			return t
+// table is for keys that are read again; most streams never need one.
+func (s *Stream) table(index uint32) (_ *rowv1.Table, err error) {
+	if s.tables == nil {
+		if s.tables, err = sdk.NewTables(s.task.Work.Tables, s.task.Work.Packed, nil); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return s.tables.Table(index)
 }

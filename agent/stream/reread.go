@@ -39,7 +39,10 @@ func (s *Stream) readAgain(ctx context.Context, r *connectorv1.RereadNeeded) (*s
 	if _, err := s.horizon(ctx); err != nil {
 		return nil, err
 	}
-	table := s.table(r.Table)
+	table, err := s.table(r.Table)
+	if err != nil {
+		return nil, err
+	}
 	if table == nil {
 		return nil, diag.Internal.New("stream", nil, "the sink asked for keys of table %d, which the pipeline does not have", r.Table)
 	}
@@ -49,7 +52,7 @@ func (s *Stream) readAgain(ctx context.Context, r *connectorv1.RereadNeeded) (*s
 	a := &s.feed.answer
 	a.frames, a.failed = make(chan *sdk.Frame), make(chan error, 1)
 	frames, failed := a.frames, a.failed
-	err := s.group.Go(func(context.Context) error {
+	err = s.group.Go(func(context.Context) error {
 		defer close(frames)
 		failed <- s.task.Source.Reread(ctx, req, func(f *sdk.Frame) error {
 			select {

@@ -65,6 +65,9 @@ type Stream struct {
 	stats   stats
 	barrier barrier
 
+	aside  []uint32    // tables of which nothing is to be read
+	tables *sdk.Tables // made when keys are first read again, by whoever feeds the sink
+
 	// Bells wake one waiter each; ringing never blocks.
 	space, work, poll, commit bell
 	acks                      chan []byte
@@ -139,6 +142,10 @@ func (s *Stream) recover(ctx context.Context) error {
 	s.gate = gate
 	s.feed.committed, s.feed.released = from, from
 	s.mu.Unlock()
+	s.aside = aside(w.Gate)
+	if len(w.Packed) > 0 { // connectors get the pages, and the gate has been told
+		w.Tables, w.Gate = nil, nil
+	}
 	close(s.ready)
 	if s.task.Started != nil {
 		s.task.Started(from)
@@ -156,7 +163,7 @@ func (s *Stream) runSource(ctx context.Context) error {
 	from := s.feed.committed
 	s.mu.Unlock()
 	err := s.task.Source.Stream(ctx, &connectorv1.StreamRequest_Start{Pipeline: s.task.Pipeline, From: from,
-		Tables: s.task.Work.Tables, Lane: s.task.Work.Lane, Aside: aside(s.task.Work.Gate)}, s.acks, func(f *sdk.Frame) error { return s.receive(ctx, f) })
+		Tables: s.task.Work.Tables, Packed: s.task.Work.Packed, Lane: s.task.Work.Lane, Aside: s.aside}, s.acks, func(f *sdk.Frame) error { return s.receive(ctx, f) })
 	if ctx.Err() != nil {
 		return nil
 	}

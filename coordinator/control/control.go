@@ -159,8 +159,8 @@ func (s *Server) Tables(ctx context.Context, r *controlv1.TablesRequest) (*contr
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	t, _ := p.Tables()
-	return &controlv1.TablesResponse{Tables: t}, nil
+	t, err := p.Tables(ctx)
+	return &controlv1.TablesResponse{Tables: t}, wire.Status(err)
 }
 
 // Chunks lists the ledger.
@@ -169,8 +169,8 @@ func (s *Server) Chunks(ctx context.Context, r *controlv1.ChunksRequest) (*contr
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	_, c := p.Tables()
-	return &controlv1.ChunksResponse{Chunks: c}, nil
+	c, err := p.Chunks(ctx)
+	return &controlv1.ChunksResponse{Chunks: c}, wire.Status(err)
 }
 
 // Logs sends the last events, and with follow those to come.

@@ -81,7 +81,7 @@ func (p *Pipeline) emptied(t *table) []store.Change {
 		changes = append(changes, store.DropChunk(p.name, id))
 	}
 	t.Table = store.Table{Index: t.Index, Failure: store.Wire(t.failure), Aside: true, Again: t.Again, Clear: t.Clear}
-	t.chunks = map[uint64]*chunk{}
+	t.chunks = nil
 	return append(changes, store.PutTable(p.name, t.Table))
 }
 

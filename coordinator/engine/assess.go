@@ -124,21 +124,25 @@ func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverRespons
 	if err != nil {
 		return err
 	}
-	p.catalog = found
-	if err := problemError(p.catalog.Problems); err != nil {
+	if p.catalog, err = newCatalog(found); err != nil {
+		return err
+	}
+	if err := problemError(p.catalog.problems); err != nil {
 		return err
 	}
 	if err := p.check(ctx, connectorv1.Role_ROLE_SINK, resuming); err != nil {
 		return err
 	}
-	p.catalog.Problems = append(p.catalog.Problems, p.found...) // warnings, all of them
+	p.catalog.problems = append(p.catalog.problems, p.found...) // warnings, all of them
 	p.found = nil
-	p.makeTables(nil)
+	if err := p.makeTables(nil); err != nil {
+		return err
+	}
 	if len(old.GetWritten()) > 0 || len(old.GetPosition()) > 0 {
 		if err := p.mint(ctx, old.MaxEpoch); err != nil {
 			return err
 		}
-		if err := p.resetAt(ctx, p.catalog.Tables); err != nil {
+		if err := p.resetAt(ctx, p.rows()); err != nil {
 			return err
 		}
 	}
@@ -162,6 +166,7 @@ func (p *Pipeline) readCatalog(ctx context.Context, req *connectorv1.DiscoverReq
 // join appends without a copy: a catalog may be large.
 func join(all, more *connectorv1.DiscoverResponse) {
 	all.Tables, all.Steps = append(all.Tables, more.GetTables()...), append(all.Steps, more.GetSteps()...)
+	all.Packed = append(all.Packed, more.GetPacked()...)
 	all.NotCarried, all.Problems = append(all.NotCarried, more.GetNotCarried()...), append(all.Problems, more.GetProblems()...)
 }
 
@@ -178,7 +183,7 @@ func (p *pages) fresh(e *fleetv1.Event) bool {
 
 // everything is the catalog and all that is known of its tables.
 func (p *Pipeline) everything() []store.Change {
-	changes := store.PutCatalog(p.name, p.catalog)
+	changes := p.catalog.put(p.name)
 	for _, t := range p.tables {
 		changes = append(changes, store.PutTable(p.name, t.Table))
 		for id, c := range t.chunks {
@@ -195,9 +200,9 @@ func (p *Pipeline) check(ctx context.Context, role connectorv1.Role, resuming bo
 	if role == connectorv1.Role_ROLE_SINK {
 		agent, t = p.run.writer, &fleetv1.Task{Sink: p.sink()}
 		req.Resuming = resuming || p.spec.WhenNotEmpty == "truncate"
-		req.Tables, req.SourceVersion = p.catalog.Tables, p.run.sourceVersion
+		req.Packed, req.SourceVersion = p.catalog.tables, p.run.sourceVersion
 		if p.spec.Schema {
-			req.Steps = p.catalog.Steps
+			req.Packed = p.catalog.pages()
 		}
 	}
 	t.Work = &fleetv1.Task_Check{Check: req}

@@ -74,7 +74,7 @@ func (p *Pipeline) uncompared() []*rowv1.Table {
 func (p *Pipeline) compareGroup(ctx context.Context, group []uint32, end time.Time) (missed string, err error) {
 	tables, rows := make([]*table, len(group)), make([]*rowv1.Table, len(group))
 	for i, index := range group {
-		tables[i], rows[i] = p.tables[index], p.tables[index].row
+		tables[i], rows[i] = p.tables[index], p.tables[index].whole()
 	}
 	for differed, wait := 0, compareFirst; ; wait = min(2*wait, compareMax) {
 		c := comparison{p: p, tables: rows}

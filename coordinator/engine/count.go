@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"time"
 
 	"github.com/droverdb/drover/coordinator/plan"
@@ -10,10 +11,10 @@ import (
 )
 
 // count adds up tables and chunks.
-func (p *Pipeline) count(s *controlv1.Status) (tables []*controlv1.TableStatus, chunks []*controlv1.ChunkStatus) {
+func (p *Pipeline) count(s *controlv1.Status) {
 	var done fraction
-	for _, t := range p.ordered() {
-		v := p.countTable(t, &chunks)
+	for _, t := range p.sorted {
+		v := p.tally(t)
 		switch {
 		case t.failure != nil:
 			s.TablesFailed++
@@ -28,55 +29,91 @@ func (p *Pipeline) count(s *controlv1.Status) (tables []*controlv1.TableStatus, 
 			s.TablesEqual++
 		}
 		s.TablesTotal++
-		s.RowsTotalEstimate += v.RowsEstimate
-		s.BytesTotalEstimate += v.BytesEstimate
-		s.RowsLoaded, s.BytesLoaded = s.RowsLoaded+v.Rows, s.BytesLoaded+v.Bytes
-		s.RowsInFlight, s.BytesInFlight = s.RowsInFlight+v.RowsInFlight, s.BytesInFlight+v.BytesInFlight
-		s.ChunksTotal, s.ChunksDone = s.ChunksTotal+v.ChunksTotal, s.ChunksDone+v.ChunksDone
-		tables = append(tables, v)
-		done.add(v.BytesEstimate, v.FractionAcknowledged, v.Fraction-v.FractionAcknowledged)
-		if len(s.TopTables) < 8 && (v.State == "loading" || v.State == "failed") {
-			s.TopTables = append(s.TopTables, v)
+		s.RowsTotalEstimate += max(t.row.EstimatedRows, 0)
+		s.BytesTotalEstimate += max(t.row.EstimatedBytes, 0)
+		s.RowsLoaded, s.BytesLoaded = s.RowsLoaded+v.rows, s.BytesLoaded+v.bytes
+		s.RowsInFlight, s.BytesInFlight = s.RowsInFlight+v.rowsMoving, s.BytesInFlight+v.bytesMoving
+		s.ChunksTotal, s.ChunksDone = s.ChunksTotal+v.chunks, s.ChunksDone+v.chunksDone
+		done.add(max(t.row.EstimatedBytes, 0), v.acknowledged, v.fraction-v.acknowledged)
+		if len(s.TopTables) < 8 && (v.state == "loading" || v.state == "failed") {
+			s.TopTables = append(s.TopTables, t.status(v))
 		}
 	}
 	acknowledged, moving := done.value()
 	s.LoadFraction = acknowledged + moving
-	return tables, chunks
 }
 
-// countTable is one table, and adds its chunks to all.
-func (p *Pipeline) countTable(t *table, all *[]*controlv1.ChunkStatus) *controlv1.TableStatus {
-	v := &controlv1.TableStatus{Source: t.name(), Target: t.row.Target.GetSchema() + "." + t.row.Target.GetName(), State: "queued",
-		RowsEstimate: max(t.row.EstimatedRows, 0), BytesEstimate: max(t.row.EstimatedBytes, 0), Rows: t.Rows, Bytes: t.Bytes,
-		ChunksTotal: int64(t.Chunks), Gate: t.row.Gate.String(), GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared,
-		Failure: t.failure}
+// tally is how far a table is. It is taken of every table for every status, so it is no message yet.
+type tally struct {
+	state                                                    string
+	rows, bytes, rowsMoving, bytesMoving, chunks, chunksDone int64
+	fraction, acknowledged                                   float64
+}
+
+func (p *Pipeline) tally(t *table) tally {
+	v := tally{state: "queued", rows: t.Rows, bytes: t.Bytes, chunks: int64(t.Chunks)}
+	if !t.Split && p.state.Phase >= controlv1.Phase_PHASE_LOAD && p.small(t) {
+		v.chunks = 1
+	}
 	var done fraction
-	for n := range t.Chunks {
+	for n := 0; n < t.Chunks && len(t.chunks) > 0; n++ {
 		c := t.chunks[plan.ChunkID(t.Index, uint32(n))]
 		if c == nil { // its table is loaded, and the chunk forgotten
 			continue
 		}
-		st := p.countChunk(t, c)
 		switch {
 		case c.Written:
-			v.Rows, v.Bytes, v.ChunksDone = v.Rows+st.Rows, v.Bytes+st.Bytes, v.ChunksDone+1
+			v.rows, v.bytes, v.chunksDone = v.rows+c.result.GetRows(), v.bytes+c.result.GetBytes(), v.chunksDone+1
 		case c.inFlight:
-			v.State = "loading"
-			v.RowsInFlight, v.BytesInFlight = v.RowsInFlight+st.RowsInFlight, v.BytesInFlight+st.BytesInFlight
+			v.state = "loading"
+			v.rowsMoving, v.bytesMoving = v.rowsMoving+c.moved.GetRows(), v.bytesMoving+c.moved.GetBytes()
 		}
 		acknowledged, moving := c.part()
 		done.add(c.row.EstimatedBytes, acknowledged, moving)
-		*all = append(*all, st)
 	}
 	acknowledged, moving := done.value()
-	v.Fraction, v.FractionAcknowledged = acknowledged+moving, acknowledged
+	v.fraction, v.acknowledged = acknowledged+moving, acknowledged
 	switch {
 	case t.failure != nil:
-		v.State = "failed"
+		v.state = "failed"
 	case t.Loaded:
-		v.State, v.ChunksDone, v.Fraction, v.FractionAcknowledged = "loaded", v.ChunksTotal, 1, 1
+		v.state, v.chunksDone, v.fraction, v.acknowledged = "loaded", v.chunks, 1, 1
 	}
 	return v
+}
+
+func (t *table) status(v tally) *controlv1.TableStatus {
+	return &controlv1.TableStatus{Source: t.name(), Target: t.row.Target.GetSchema() + "." + t.row.Target.GetName(), State: v.state,
+		RowsEstimate: max(t.row.EstimatedRows, 0), BytesEstimate: max(t.row.EstimatedBytes, 0), Rows: v.rows, Bytes: v.bytes,
+		RowsInFlight: v.rowsMoving, BytesInFlight: v.bytesMoving, ChunksTotal: v.chunks, ChunksDone: v.chunksDone,
+		Fraction: v.fraction, FractionAcknowledged: v.acknowledged,
+		Gate: t.row.Gate.String(), GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared, Failure: t.failure}
+}
+
+// Tables lists all tables as they are now, biggest first. Only who asks pays for it.
+func (p *Pipeline) Tables(ctx context.Context) (tables []*controlv1.TableStatus, err error) {
+	err = p.ask(ctx, func() error {
+		for _, t := range p.sorted {
+			tables = append(tables, t.status(p.tally(t)))
+		}
+		return nil
+	})
+	return tables, err
+}
+
+// Chunks lists the ledger as it is now.
+func (p *Pipeline) Chunks(ctx context.Context) (chunks []*controlv1.ChunkStatus, err error) {
+	err = p.ask(ctx, func() error {
+		for _, t := range p.sorted {
+			for n := range t.Chunks {
+				if c := t.chunks[plan.ChunkID(t.Index, uint32(n))]; c != nil {
+					chunks = append(chunks, p.countChunk(t, c))
+				}
+			}
+		}
+		return nil
+	})
+	return chunks, err
 }
 
 func (p *Pipeline) countChunk(t *table, c *chunk) *controlv1.ChunkStatus {

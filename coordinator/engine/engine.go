@@ -190,12 +190,5 @@ func (p *Pipeline) Spec(ctx context.Context) (s *controlv1.Spec, err error) {
 	return s, err
 }
 
-// Tables and chunks as last published.
-func (p *Pipeline) Tables() ([]*controlv1.TableStatus, []*controlv1.ChunkStatus) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.detail, p.ledger
-}
-
 // Done is closed when the actor ends.
 func (p *Pipeline) Done() <-chan struct{} { return p.done }

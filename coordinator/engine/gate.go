@@ -32,7 +32,7 @@ func (p *Pipeline) startStream(ctx context.Context) error {
 	if p.spec.Lane == "arrow" || p.spec.Source.Connector != p.spec.Target.Connector {
 		lane = "arrow"
 	}
-	work := &fleetv1.StreamTask{Tables: p.catalog.Tables, InitialPosition: p.state.Start, Lane: lane}
+	work := &fleetv1.StreamTask{Tables: p.rows(), Packed: p.catalog.tables, InitialPosition: p.state.Start, Lane: lane}
 	for _, t := range p.tables {
 		work.Gate = append(work.Gate, p.gateTable(t))
 	}
@@ -172,7 +172,7 @@ func (p *Pipeline) snapshot(ctx context.Context) error {
 		p.dropSnapshot()
 	}
 	var todo []*rowv1.Table
-	for _, t := range p.ordered() {
+	for _, t := range p.sorted {
 		if !t.Loaded && t.failure == nil && p.needsSnapshot(t) {
 			todo = append(todo, t.row)
 		}

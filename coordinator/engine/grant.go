@@ -46,6 +46,11 @@ func (p *Pipeline) land(l *load) {
 func (p *Pipeline) grant(ctx context.Context, grants []schedule.Grant) error {
 	for _, g := range grants {
 		l := &load{Pair: g.Pair, chunks: g.Chunks}
+		for _, id := range l.chunks {
+			if t := p.tables[plan.TableOf(id)]; !t.Split {
+				p.enterWhole(t)
+			}
+		}
 		p.fly(l)
 		if p.follow() && !plan.Unit(p.tables[plan.TableOf(l.chunks[0])].row) {
 			if err := p.reserve(&fleetv1.Reserve{Chunks: p.gateChunks(l.chunks)}, func(f *rowv1.Floor) { p.dispatch(ctx, l, f) }); err != nil {
@@ -84,7 +89,7 @@ func (p *Pipeline) dispatch(ctx context.Context, l *load, floor *rowv1.Floor) {
 		work.Chunks = append(work.Chunks, c.row)
 		if !seen[t.Index] {
 			seen[t.Index] = true
-			work.Tables = append(work.Tables, t.row)
+			work.Tables = append(work.Tables, t.whole())
 			changes = append(changes, store.PutTable(p.name, t.Table))
 		}
 		if p.needsSnapshot(t) {

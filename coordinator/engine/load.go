@@ -97,24 +97,21 @@ func (p *Pipeline) view() schedule.View {
 	}
 	cut := p.present(map[string]bool{p.run.reader: true, p.run.writer: true}) // one cuts a table, the other keeps its plan
 	now := time.Now()
-	for _, t := range p.ordered() {
+	for _, t := range p.sorted {
 		if t.Loaded || t.failure != nil {
 			continue
-		}
-		if !t.Split {
-			whole := plan.Whole(t.row, p.chunkBytes())
-			if whole == nil {
-				if cut {
-					v.Unsplit = append(v.Unsplit, t.Index)
-				}
-				continue
-			}
-			t.Split, t.Chunks = true, 1
-			t.chunks[whole.Id] = &chunk{row: whole, Chunk: store.Chunk{Chunk: store.Wire(whole)}}
 		}
 		shelf, ready := 0, true
 		if p.needsSnapshot(t) {
 			shelf, ready = 1, p.run.snapshot != "" && (!p.follow() || contains(p.run.group, t.Index))
+		}
+		if !t.Split {
+			if p.small(t) {
+				v.Pending = append(v.Pending, schedule.Chunk{ID: plan.ChunkID(t.Index, 0), Bytes: t.row.EstimatedBytes, Ready: ready, Shelf: shelf})
+			} else if cut {
+				v.Unsplit = append(v.Unsplit, t.Index)
+			}
+			continue
 		}
 		for n := range t.Chunks {
 			c := t.chunks[plan.ChunkID(t.Index, uint32(n))]
@@ -126,6 +123,16 @@ func (p *Pipeline) view() schedule.View {
 		}
 	}
 	return v
+}
+
+// small tables are one chunk, which enters the ledger when it is granted: of thousands few are in flight.
+func (p *Pipeline) small(t *table) bool { return plan.Whole(t.row, p.chunkBytes()) != nil }
+
+// enterWhole makes the only chunk of a small table.
+func (p *Pipeline) enterWhole(t *table) {
+	whole := plan.Whole(t.row, p.chunkBytes())
+	t.Split, t.Chunks = true, 1
+	t.keep(&chunk{row: whole, Chunk: store.Chunk{Chunk: store.Wire(whole)}})
 }
 
 // needsSnapshot: in a plain copy everything is read under one snapshot, else only unit tables are.

@@ -193,7 +193,7 @@ func (p *Pipeline) coalesce(t *table) []store.Change {
 		t.Sum = plan.AddSum(t.Sum, c.result.GetRowSum())
 		changes = append(changes, store.DropChunk(p.name, id))
 	}
-	t.chunks = map[uint64]*chunk{}
+	t.chunks = nil
 	return changes
 }
 

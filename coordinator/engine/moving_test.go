@@ -25,6 +25,7 @@ func loadingTables(sizes ...[]int64) *Pipeline {
 		}
 		p.tables = append(p.tables, t)
 	}
+	p.sort()
 	return p
 }
 

@@ -23,7 +23,9 @@ var errInterrupted = errors.New("engine: the pipeline was told to do something e
 // table is a table's progress in memory.
 type table struct {
 	store.Table
+	// row is without columns; full is all of it, in wire form.
 	row     *rowv1.Table
+	full    []byte
 	chunks  map[uint64]*chunk
 	failure *fleetv1.Failure
 }
@@ -52,15 +54,14 @@ type Pipeline struct {
 	inbox  []func()
 	bell   chan struct{}
 	status *controlv1.Status
-	detail []*controlv1.TableStatus
-	ledger []*controlv1.ChunkStatus
 	news   chan struct{}
 	log    ring
 
 	spec     *controlv1.Spec
 	state    store.State
-	catalog  *connectorv1.DiscoverResponse
+	catalog  *catalog
 	tables   []*table
+	sorted   []*table // biggest first
 	handlers map[uint64]func(fleet.Message)
 	stop     error // why the attempt under way must end
 	failure  *fleetv1.Failure

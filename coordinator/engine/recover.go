@@ -58,7 +58,7 @@ func (p *Pipeline) prepareSlot(ctx context.Context) error {
 		return nil
 	}
 	r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Prepare{
-		Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: p.catalog.Tables}}}), nil)
+		Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: p.rows()}}}), nil)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (p *Pipeline) restart(ctx context.Context, tables []*table) error {
 			changes = append(changes, store.DropChunk(p.name, id))
 		}
 		t.Table = store.Table{Index: t.Index}
-		t.chunks = map[uint64]*chunk{}
+		t.chunks = nil
 		changes = append(changes, store.PutTable(p.name, t.Table))
 		p.note("warn", "table "+t.row.Source.Schema+"."+t.row.Source.Name+" is loaded again")
 	}

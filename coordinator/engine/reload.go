@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/droverdb/drover/coordinator/fleet"
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
@@ -171,9 +169,17 @@ func (p *Pipeline) reloadTables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	fresh, err := newCatalog(found)
+	if err != nil {
+		return err
+	}
+	rows, err := fresh.named(again)
+	if err != nil {
+		return err
+	}
 	var emptied []*table
 	for _, t := range again {
-		err := p.empty(ctx, t, found.Tables)
+		err := p.empty(ctx, t, rows[t.name()])
 		f := wire.Failure(err)
 		switch {
 		case err == nil:
@@ -197,24 +203,22 @@ func (p *Pipeline) reloadTables(ctx context.Context) error {
 }
 
 // empty takes the table's definition anew and empties it at the target, if that can take its rows.
-func (p *Pipeline) empty(ctx context.Context, t *table, found []*rowv1.Table) error {
-	i := slices.IndexFunc(found, func(r *rowv1.Table) bool { return proto.Equal(r.Source, t.row.Source) })
-	if i < 0 {
+func (p *Pipeline) empty(ctx context.Context, t *table, row *rowv1.Table) error {
+	if row == nil {
 		return diag.About(diag.SchemaChanged.New("source › table "+t.name(), nil, "the table is not there any more").
 			WithFix("Create it again at the source, or drover delete "+p.name+" and copy without it."), t.Index)
 	}
-	row := found[i]
 	row.Index, row.Target = t.Index, t.row.Target
 	r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Reset_{Reset_: &connectorv1.ResetRequest{
-		Pipeline: p.name, Epoch: p.state.Epoch, Tables: []*rowv1.Table{row}, Fit: true, Retyped: retyped(t.row, row)}}}), nil)
+		Pipeline: p.name, Epoch: p.state.Epoch, Tables: []*rowv1.Table{row}, Fit: true, Retyped: retyped(t.whole(), row)}}}), nil)
 	if err != nil {
 		return err
 	}
 	if contains(r.GetReset_().GetUnique(), t.Index) && row.Gate == rowv1.GateMode_GATE_MODE_KEYED {
 		row.Gate, row.GateReason = rowv1.GateMode_GATE_MODE_UNIT, "it is loaded again beside its unique indexes: rows read at different moments may collide there"
 	}
-	t.row, p.catalog.Tables[t.Index] = row, row
-	return nil
+	t.row, t.full = outline(row, map[string]string{}), store.Wire(row)
+	return p.catalog.replace(row)
 }
 
 // retyped are the columns of a table that have another type than they had.
@@ -247,12 +251,12 @@ func (p *Pipeline) again(ctx context.Context, tables []*table) error {
 			return err
 		}
 	}
-	changes := store.PutCatalog(p.name, p.catalog)
+	changes := p.catalog.put(p.name)
 	for _, t := range tables {
 		for id := range t.chunks {
 			changes = append(changes, store.DropChunk(p.name, id))
 		}
-		t.failure, t.Table, t.chunks = nil, store.Table{Index: t.Index}, map[uint64]*chunk{}
+		t.failure, t.Table, t.chunks = nil, store.Table{Index: t.Index}, nil
 		changes = append(changes, store.PutTable(p.name, t.Table))
 		p.note("info", "table "+t.name()+" is loaded again")
 	}

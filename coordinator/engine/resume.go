@@ -29,7 +29,7 @@ func (p *Pipeline) memo() ([]byte, error) {
 	if err != nil {
 		return nil, diag.Internal.New("memo", err, "")
 	}
-	if _, err := w.Write(store.Wire(&controlv1.Memo{Version: memoVersion, Spec: p.spec, SourceIdentity: p.state.SourceID, Catalog: p.catalog})); err != nil {
+	if _, err := w.Write(store.Wire(&controlv1.Memo{Version: memoVersion, Spec: p.spec, SourceIdentity: p.state.SourceID, Catalog: p.catalog.wire()})); err != nil {
 		return nil, diag.Internal.New("memo", err, "")
 	}
 	if err := w.Close(); err != nil {
@@ -64,11 +64,14 @@ func readMemo(b []byte) (*controlv1.Memo, error) {
 
 // resume takes over a pipeline that the target knows although etcd does not: tables and their order from the memo,
 // chunks and positions from the tokens (Invariant 16). What is written is not read again.
-func (p *Pipeline) resume(ctx context.Context, known *connectorv1.RecoverResponse, m *controlv1.Memo) error {
+func (p *Pipeline) resume(ctx context.Context, known *connectorv1.RecoverResponse, m *controlv1.Memo) (err error) {
 	if err := p.belongs(m); err != nil {
 		return err
 	}
-	p.catalog, p.found = m.Catalog, nil
+	if p.catalog, err = newCatalog(m.Catalog); err != nil {
+		return err
+	}
+	p.found = nil
 	if err := p.check(ctx, connectorv1.Role_ROLE_SOURCE, true); err != nil {
 		return err
 	}
@@ -76,7 +79,9 @@ func (p *Pipeline) resume(ctx context.Context, known *connectorv1.RecoverRespons
 		return err
 	}
 	p.found = nil // the memo's catalog has them
-	p.makeTables(nil)
+	if err := p.makeTables(nil); err != nil {
+		return err
+	}
 	if err := p.mint(ctx, max(known.MaxEpoch, known.Epoch)); err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func (p *Pipeline) restore(r *connectorv1.RecoverResponse) error {
 		if int(c.Table) >= len(p.tables) {
 			return p.ledgerBroken("chunk %x is of no table", c.Id)
 		}
-		p.tables[c.Table].chunks[c.Id] = &chunk{row: c, Chunk: store.Chunk{Chunk: store.Wire(c)}}
+		p.tables[c.Table].keep(&chunk{row: c, Chunk: store.Chunk{Chunk: store.Wire(c)}})
 	}
 	for _, w := range r.Written {
 		if aside[plan.TableOf(w.Chunk)] {

@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -25,45 +24,55 @@ func (p *Pipeline) sequences(ctx context.Context) error {
 	if err != nil || len(moved) == 0 {
 		return err
 	}
-	p.rememberValues(moved)
-	return p.save(ctx, store.PutCatalog(p.name, p.catalog)...)
+	if err := p.rememberValues(moved); err != nil {
+		return err
+	}
+	return p.save(ctx, p.catalog.put(p.name)...)
 }
 
 // movedSequences reads the values of sequences and returns the steps of those that have others than the catalog says.
 func (p *Pipeline) movedSequences(ctx context.Context) (moved []*connectorv1.SchemaStep, err error) {
+	if !p.spec.Schema || p.catalog.count.values == 0 {
+		return nil, nil
+	}
 	known := map[string]*connectorv1.SchemaStep{}
-	for _, s := range p.catalog.Steps {
+	err = p.catalog.eachStep(func(s *connectorv1.SchemaStep) {
 		if s.Kind == sequenceValue {
 			known[s.Object] = s
 		}
-	}
-	if !p.spec.Schema || len(known) == 0 {
-		return nil, nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	found, err := p.readCatalog(ctx, &connectorv1.DiscoverRequest{Include: p.spec.Include, Exclude: p.spec.Exclude, ValuesOnly: true})
 	if err != nil {
 		return nil, err
 	}
-	for _, fresh := range found.Steps {
+	values, err := newCatalog(found)
+	if err != nil {
+		return nil, err
+	}
+	err = values.eachStep(func(fresh *connectorv1.SchemaStep) {
 		if s := known[fresh.Object]; fresh.Kind == sequenceValue && s != nil && !slices.Equal(s.Sql, fresh.Sql) {
 			n := proto.Clone(s).(*connectorv1.SchemaStep)
 			n.Sql = fresh.Sql
 			moved = append(moved, n)
 		}
-	}
-	return moved, nil
+	})
+	return moved, err
 }
 
-func (p *Pipeline) rememberValues(moved []*connectorv1.SchemaStep) {
+func (p *Pipeline) rememberValues(moved []*connectorv1.SchemaStep) error {
 	fresh := map[uint32][]string{}
 	for _, n := range moved {
 		fresh[n.Id] = n.Sql
 	}
-	for _, s := range p.catalog.Steps {
+	return p.catalog.change(func(s *connectorv1.SchemaStep) bool {
 		if sql := fresh[s.Id]; sql != nil {
 			s.Sql = sql
 		}
-	}
+		return true
+	})
 }
 
 // carrySequences gives the target's sequences the source's values. The stream does not depend on it: what fails is noted, and tried
@@ -75,8 +84,9 @@ func (p *Pipeline) carrySequences(ctx context.Context) error {
 			Schema: &connectorv1.ApplySchemaRequest{Pipeline: p.name, Epoch: p.state.Epoch, Steps: moved, Parallel: 1}}}), nil)
 	}
 	switch {
+	case err == nil && len(moved) > 0:
+		return p.rememberValues(moved)
 	case err == nil:
-		p.rememberValues(moved)
 	case diag.Find(err) == nil:
 		return err
 	default:

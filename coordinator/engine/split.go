@@ -14,7 +14,7 @@ import (
 func (p *Pipeline) split(t *table) error {
 	var chunks []*rowv1.Chunk
 	var seen pages
-	task := p.onSource(&fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Split{Split: &connectorv1.SplitRequest{Table: t.row, TargetBytes: plan.ChunkBytes(t.row, p.chunkBytes())}}})
+	task := p.onSource(&fleetv1.Task{Epoch: p.state.Epoch, Work: &fleetv1.Task_Split{Split: &connectorv1.SplitRequest{Table: t.whole(), TargetBytes: plan.ChunkBytes(t.row, p.chunkBytes())}}})
 	return p.splitStep(p.run.reader, task, func(m fleet.Message) {
 		if seen.fresh(m.Event) {
 			chunks = append(chunks, m.Event.GetChunks().GetChunks()...)
@@ -69,7 +69,7 @@ func (p *Pipeline) cut(t *table, chunks []*rowv1.Chunk) {
 	changes := make([]store.Change, 0, len(chunks)+1)
 	for _, c := range chunks {
 		rec := &chunk{row: c, Chunk: store.Chunk{Chunk: store.Wire(c)}}
-		t.chunks[c.Id] = rec
+		t.keep(rec)
 		changes = append(changes, store.PutChunk(p.name, c.Id, rec.Chunk))
 	}
 	t.Split, t.Chunks = true, len(chunks)

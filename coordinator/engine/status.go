@@ -47,7 +47,7 @@ func (p *Pipeline) publish() {
 	p.shown = time.Now()
 	s := &controlv1.Status{Pipeline: p.name, Phase: p.state.Phase, Desired: p.state.Desired, Mode: p.spec.Mode, Source: p.state.Source,
 		Target: p.state.Target, CreatedMicros: p.state.Created, UpdatedMicros: p.shown.UnixMicro(), Waiting: p.waitsFor(), TraceId: p.state.TraceID}
-	tables, chunks := p.count(s)
+	p.count(s)
 	s.StepsDone = int64(p.state.StepsDone)
 	for _, x := range p.state.Phases {
 		s.Phases = append(s.Phases, &controlv1.PhaseTime{Phase: x.Phase, StartedMicros: x.Start, EndedMicros: x.End})
@@ -62,7 +62,7 @@ func (p *Pipeline) publish() {
 		s.BytesLoaded + s.BytesInFlight, s.Stream.GetChanges()})
 	p.health(s)
 	p.mu.Lock()
-	p.status, p.detail, p.ledger = proto.Clone(s).(*controlv1.Status), tables, chunks
+	p.status = proto.CloneOf(s)
 	close(p.news)
 	p.news = make(chan struct{})
 	p.mu.Unlock()
@@ -73,9 +73,10 @@ func (p *Pipeline) catalogStatus(s *controlv1.Status) {
 	if p.catalog == nil {
 		return
 	}
-	s.NotCarried, s.Problems = slices.Clone(p.catalog.NotCarried), append(s.Problems, p.catalog.Problems...)
+	s.NotCarried, s.Problems = slices.Clone(p.catalog.notCarried), append(s.Problems, p.catalog.problems...)
+	n := &p.catalog.count
 	if p.spec.Schema {
-		s.StepsTotal = int64(len(p.catalog.Steps))
+		s.StepsTotal = int64(n.all)
 	}
 	for _, x := range p.atCutover() {
 		s.StepsTotal--
@@ -85,16 +86,7 @@ func (p *Pipeline) catalogStatus(s *controlv1.Status) {
 	if p.state.Finished {
 		s.StepsDone = s.StepsTotal
 	}
-	for _, x := range p.catalog.Steps {
-		switch {
-		case x.Kind == "foreign key":
-			s.ForeignKeys++
-		case x.Kind == "sequence" && x.Phase == connectorv1.Phase_PHASE_TABLES:
-			s.Sequences++
-		case x.Phase == connectorv1.Phase_PHASE_INDEXES || x.Phase == connectorv1.Phase_PHASE_KEYS:
-			s.Indexes++
-		}
-	}
+	s.ForeignKeys, s.Sequences, s.Indexes = int64(n.foreignKeys), int64(n.sequences), int64(n.indexes)
 }
 
 func (p *Pipeline) health(s *controlv1.Status) {

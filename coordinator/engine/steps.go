@@ -26,7 +26,7 @@ func (p *Pipeline) schema(ctx context.Context) error {
 	}
 	// Before the steps: a table that exists is taken over only when it is empty.
 	if p.spec.WhenNotEmpty == "truncate" && !p.state.Emptied {
-		if err := p.resetAt(ctx, p.catalog.Tables); err != nil {
+		if err := p.resetAt(ctx, p.rows()); err != nil {
 			return err
 		}
 	}
@@ -39,14 +39,10 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 	if !p.spec.Schema {
 		return nil
 	}
-	var steps []*connectorv1.SchemaStep
-	for _, s := range p.catalog.Steps {
-		if slices.Contains(phases, s.Phase) && !p.ofFailed(s) {
-			steps = append(steps, s)
-		}
-	}
-	if len(steps) == 0 {
-		return nil
+	asked := func(s *connectorv1.SchemaStep) bool { return slices.Contains(phases, s.Phase) && !p.ofFailed(s) }
+	steps, n, err := p.catalog.some(asked)
+	if err != nil || n == 0 {
+		return err
 	}
 	h := stepsHeard{done: p.stepsBefore(phases[0]), seen: map[uint32]bool{}, warnings: map[uint32]*connectorv1.Problem{}}
 	hear := func(heard []*connectorv1.ApplySchemaResponse) {
@@ -54,7 +50,7 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 		p.state.StepsDone = max(p.state.StepsDone, h.done)
 	}
 	r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Schema{Schema: &connectorv1.ApplySchemaRequest{
-		Pipeline: p.name, Epoch: p.state.Epoch, Steps: steps, Parallel: max(p.spec.Parallel, 2)}}}), func(e *fleetv1.Event) {
+		Pipeline: p.name, Epoch: p.state.Epoch, Packed: steps, Parallel: max(p.spec.Parallel, 2)}}}), func(e *fleetv1.Event) {
 		if s := e.GetSchemaStep(); s != nil {
 			hear([]*connectorv1.ApplySchemaResponse{s})
 		}
@@ -64,11 +60,18 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 		return err
 	}
 	hear(r.GetSchema().GetSteps())
-	waits := p.dangling(steps, &h)
+	waits, err := p.dangling(&h, asked)
+	if err != nil {
+		return err
+	}
 	if err := problemError(h.problems); err != nil {
 		return err
 	}
-	return p.save(ctx, append(waits, p.leave(steps, h.warnings)...)...)
+	changes, err := p.leave(h.warnings)
+	if err != nil {
+		return err
+	}
+	return p.save(ctx, append(waits, changes...)...)
 }
 
 // ofFailed: what is built after the load waits for a table that has failed.
@@ -78,68 +81,70 @@ func (p *Pipeline) ofFailed(s *connectorv1.SchemaStep) bool {
 
 // dangling takes foreign keys that were refused, while some table has failed, out of the problems: their rows refer to what
 // is not there. They are listed, and tried again when the table is loaded.
-func (p *Pipeline) dangling(steps []*connectorv1.SchemaStep, h *stepsHeard) []store.Change {
-	before := len(p.catalog.NotCarried)
+func (p *Pipeline) dangling(h *stepsHeard, asked func(*connectorv1.SchemaStep) bool) ([]store.Change, error) {
+	before := len(p.catalog.notCarried)
 	changed := false
-	for _, s := range steps {
-		if !strings.HasPrefix(s.Kind, "foreign key") { // the key, and the check of its rows
-			continue
+	err := p.catalog.eachStep(func(s *connectorv1.SchemaStep) {
+		if !asked(s) || !strings.HasPrefix(s.Kind, "foreign key") { // the key, and the check of its rows
+			return
 		}
-		p.catalog.NotCarried = slices.DeleteFunc(p.catalog.NotCarried, func(n *connectorv1.NotCarried) bool { return n.Kind == s.Kind && n.Object == s.Object })
+		p.catalog.notCarried = slices.DeleteFunc(p.catalog.notCarried, func(n *connectorv1.NotCarried) bool { return n.Kind == s.Kind && n.Object == s.Object })
 		i := slices.IndexFunc(h.problems, func(x *connectorv1.Problem) bool {
 			return x.Code == diag.StepFailed.ID && x.Object == s.Kind+" "+s.Object
 		})
 		if i < 0 || p.failed() == 0 {
-			continue
+			return
 		}
-		p.catalog.NotCarried = append(p.catalog.NotCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
+		p.catalog.notCarried = append(p.catalog.notCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
 			Reason: "it was refused while a table has failed: " + h.problems[i].Reason, Todo: "drover reload " + p.name + "  # tries it again"})
 		h.problems, changed = slices.Delete(h.problems, i, i+1), true
+	})
+	if err != nil || !changed && before == len(p.catalog.notCarried) {
+		return nil, err
 	}
-	if !changed && before == len(p.catalog.NotCarried) {
-		return nil
-	}
-	return store.PutCatalog(p.name, p.catalog)
+	return p.catalog.put(p.name), nil
 }
 
 // leave lists what a step could not carry over, though the rest went on, so that the summary names it.
-func (p *Pipeline) leave(steps []*connectorv1.SchemaStep, warnings map[uint32]*connectorv1.Problem) []store.Change {
-	for _, s := range steps {
+func (p *Pipeline) leave(warnings map[uint32]*connectorv1.Problem) ([]store.Change, error) {
+	if len(warnings) == 0 {
+		return nil, nil
+	}
+	err := p.catalog.eachStep(func(s *connectorv1.SchemaStep) {
 		is := func(n *connectorv1.NotCarried) bool { return n.Kind == s.Kind && n.Object == s.Object }
 		if w := warnings[s.Id]; w != nil {
-			p.catalog.NotCarried = append(slices.DeleteFunc(p.catalog.NotCarried, is),
+			p.catalog.notCarried = append(slices.DeleteFunc(p.catalog.notCarried, is),
 				&connectorv1.NotCarried{Kind: s.Kind, Object: s.Object, Reason: w.Reason, Todo: strings.Join(w.Fix, " ")})
 		}
+	})
+	if err == nil {
+		err = p.dropDependents(warnings)
 	}
-	if len(warnings) == 0 {
-		return nil
-	}
-	p.dropDependents(warnings)
-	return store.PutCatalog(p.name, p.catalog)
+	return p.catalog.put(p.name), err
 }
 
 // dropDependents gives up what would need a step that could not be carried, in later phases too: an index of an operator class.
 // Owners and grants name many objects, and go on without some.
-func (p *Pipeline) dropDependents(warnings map[uint32]*connectorv1.Problem) {
+func (p *Pipeline) dropDependents(warnings map[uint32]*connectorv1.Problem) error {
 	many := func(s *connectorv1.SchemaStep) bool { return s.Kind == "owner" || s.Kind == "grant" }
 	missing := map[uint32]string{}
-	p.catalog.Steps = slices.DeleteFunc(p.catalog.Steps, func(s *connectorv1.SchemaStep) bool {
+	return p.catalog.change(func(s *connectorv1.SchemaStep) bool {
 		if many(s) {
-			return false
+			return true
 		}
 		if warnings[s.Id] != nil {
 			missing[s.Id] = s.Kind + " " + s.Object
-			return false
+			return true
 		}
 		for _, a := range s.After {
 			if what := missing[a]; what != "" {
 				missing[s.Id] = s.Kind + " " + s.Object
-				p.catalog.NotCarried = append(p.catalog.NotCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
+				p.catalog.notCarried = append(p.catalog.notCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
 					Reason: "it needs " + what + ", which is not carried", Todo: strings.Join(s.Sql, ";\n") + ";"})
-				return true
+				return false
 			}
 		}
-		return false
+		return true
 	})
 }
 
@@ -148,12 +153,7 @@ func (p *Pipeline) atCutover() (steps []*connectorv1.SchemaStep) {
 	if !p.follow() || !p.spec.Schema {
 		return nil
 	}
-	for _, s := range p.catalog.Steps {
-		if s.Phase == connectorv1.Phase_PHASE_CUTOVER {
-			steps = append(steps, s)
-		}
-	}
-	return steps
+	return p.catalog.cutover
 }
 
 // stepsHeard counts each step once, however often it is told.
@@ -183,9 +183,9 @@ func (h *stepsHeard) hear(steps []*connectorv1.ApplySchemaResponse) {
 
 func (p *Pipeline) stepsBefore(phase connectorv1.Phase) int {
 	n := 0
-	for _, s := range p.catalog.Steps {
-		if s.Phase < phase {
-			n++
+	for before, many := range p.catalog.count.byPhase {
+		if before < phase {
+			n += many
 		}
 	}
 	return n

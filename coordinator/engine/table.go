@@ -12,24 +12,29 @@ import (
 	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // load reads what a former coordinator knew.
 func (p *Pipeline) load(ctx context.Context) error {
-	catalog, err := p.store.Catalog(ctx, p.name)
+	stored, err := p.store.Catalog(ctx, p.name)
 	if err != nil {
 		return err
 	}
-	p.catalog = catalog
-	if catalog == nil {
-		p.state.Discovered = false
+	if stored == nil {
+		p.catalog, p.state.Discovered = nil, false
 		return nil
+	}
+	if p.catalog, err = newCatalog(stored); err != nil {
+		return err
 	}
 	tables, err := p.store.Tables(ctx, p.name)
 	if err != nil {
 		return err
 	}
-	p.makeTables(tables)
+	if err := p.makeTables(tables); err != nil {
+		return err
+	}
 	chunks, err := p.store.Chunks(ctx, p.name)
 	if err != nil {
 		return err
@@ -42,11 +47,11 @@ func (p *Pipeline) load(ctx context.Context) error {
 		if t := p.tables[row.Table]; t.Passed || t.Loaded && !p.follow() {
 			continue // its sum is stored; a crash kept this record from being dropped
 		}
-		p.tables[row.Table].chunks[row.Id] = &chunk{Chunk: c, row: row, result: store.ReadResult(c.Result)}
+		p.tables[row.Table].keep(&chunk{Chunk: c, row: row, result: store.ReadResult(c.Result)})
 	}
 	for _, t := range p.tables {
 		if t.Split && !t.Loaded && len(t.chunks) != t.Chunks { // a crash before its chunks were stored, so before any grant
-			t.Split, t.Chunks, t.chunks = false, 0, map[uint64]*chunk{}
+			t.Split, t.Chunks, t.chunks = false, 0, nil
 		}
 		// A crash between the last chunk's record and its table's.
 		if !t.Loaded && t.failure == nil && t.begun() && t.complete() && !plan.Unit(t.row) {
@@ -60,17 +65,57 @@ func (p *Pipeline) load(ctx context.Context) error {
 }
 
 // makeTables builds the tables of the catalog; the index of a table is its place.
-func (p *Pipeline) makeTables(known []store.Table) {
-	p.tables = make([]*table, len(p.catalog.Tables))
-	for i, row := range p.catalog.Tables {
-		row.Index = uint32(i)
-		p.tables[i] = &table{Table: store.Table{Index: uint32(i)}, row: row, chunks: map[uint64]*chunk{}}
+func (p *Pipeline) makeTables(known []store.Table) error {
+	p.tables = nil
+	shared := map[string]string{}
+	err := p.catalog.eachTable(func(row *rowv1.Table) error {
+		p.tables = append(p.tables, &table{Table: store.Table{Index: row.Index}, row: outline(row, shared), full: store.Wire(row)})
+		return nil
+	})
+	if err != nil {
+		return err
 	}
+	p.sort()
 	for _, t := range known {
 		if int(t.Index) < len(p.tables) {
 			p.tables[t.Index].Table, p.tables[t.Index].failure = t, readFailure(t.Failure)
 		}
 	}
+	return nil
+}
+
+// sort lists the tables by size, once: it does not change.
+func (p *Pipeline) sort() {
+	p.sorted = slices.Clone(p.tables)
+	slices.SortStableFunc(p.sorted, func(a, b *table) int { return cmp.Compare(b.row.EstimatedBytes, a.row.EstimatedBytes) })
+}
+
+// rows are all tables without their columns: for whoever only has to name them.
+func (p *Pipeline) rows() []*rowv1.Table {
+	out := make([]*rowv1.Table, len(p.tables))
+	for i, t := range p.tables {
+		out[i] = t.row
+	}
+	return out
+}
+
+// whole is the table with its columns.
+func (t *table) whole() *rowv1.Table { return store.ReadTable(t.full) }
+
+func whole(tables []*table) []*rowv1.Table {
+	out := make([]*rowv1.Table, len(tables))
+	for i, t := range tables {
+		out[i] = t.whole()
+	}
+	return out
+}
+
+// keep enters a chunk into the ledger.
+func (t *table) keep(c *chunk) {
+	if t.chunks == nil {
+		t.chunks = map[uint64]*chunk{}
+	}
+	t.chunks[c.row.Id] = c
 }
 
 func (p *Pipeline) chunk(id uint64) *chunk {
@@ -102,13 +147,6 @@ func (t *table) complete() bool {
 		}
 	}
 	return true
-}
-
-// ordered lists tables, biggest first.
-func (p *Pipeline) ordered() []*table {
-	out := slices.Clone(p.tables)
-	slices.SortStableFunc(out, func(a, b *table) int { return cmp.Compare(b.row.EstimatedBytes, a.row.EstimatedBytes) })
-	return out
 }
 
 // problemError is nil when there are only warnings.

@@ -11,7 +11,6 @@ import (
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
-	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 const sumTables = 32
@@ -42,10 +41,9 @@ func (p *Pipeline) verify(ctx context.Context) error {
 
 // compareLoad compares the target with the sums of what was read.
 func (p *Pipeline) compareLoad(ctx context.Context, tables []*table) error {
-	var rows []*rowv1.Table
+	rows := whole(tables)
 	read := map[uint32]*connectorv1.SumResponse_One{}
 	for _, t := range tables {
-		rows = append(rows, t.row)
 		read[t.Index] = &connectorv1.SumResponse_One{Rows: t.Rows, RowSum: t.Sum}
 	}
 	r, err := p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Sum{Sum: &connectorv1.SumRequest{Role: connectorv1.Role_ROLE_SINK, Tables: rows}}}), nil)

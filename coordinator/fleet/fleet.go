@@ -171,6 +171,16 @@ func (f *Fleet) Assign(agent string, t *fleetv1.Task, s Sink) (uint64, error) {
 	return t.Id, nil
 }
 
+// arrived keeps of a task that its agent surely has what is still needed: its work may name every table. Until then it is
+// kept whole, to be sent again. mu is held.
+func (a *assignment) arrived() {
+	b := &fleetv1.Task{Id: a.task.Id, Epoch: a.task.Epoch, Pipeline: a.task.Pipeline}
+	if a.task.GetStream() != nil {
+		b.Work = &fleetv1.Task_Stream{Stream: &fleetv1.StreamTask{}}
+	}
+	a.task = b
+}
+
 // Cancel asks for the end of a task; its result still comes.
 func (f *Fleet) Cancel(id uint64, reason string) {
 	f.mu.Lock()

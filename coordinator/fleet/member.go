@@ -53,7 +53,9 @@ func (f *Fleet) join(h *fleetv1.Hello, session int64) *link {
 func (f *Fleet) askAgain(h *fleetv1.Hello, l *link, back bool) {
 	for _, id := range slices.Sorted(maps.Keys(f.tasks)) {
 		switch a := f.tasks[id]; {
-		case a.agent != h.Agent || slices.Contains(h.Running, id):
+		case a.agent != h.Agent:
+		case slices.Contains(h.Running, id):
+			a.arrived()
 		case back && a.inherited == nil:
 			l.push(&fleetv1.SessionResponse{Kind: &fleetv1.SessionResponse_Task{Task: a.task}})
 		default:
@@ -128,11 +130,13 @@ func (f *Fleet) dispatch(agent string, m *fleetv1.SessionRequest) {
 	case *fleetv1.SessionRequest_Event:
 		e := k.Event
 		if a := f.tasks[e.Task]; a != nil && a.task.Epoch == e.Epoch && a.agent == agent {
+			a.arrived()
 			a.hear(Message{Task: e.Task, Event: e})
 		}
 	case *fleetv1.SessionRequest_Progress:
 		for _, t := range k.Progress.Tasks {
 			if a := f.tasks[t.Task]; a != nil && a.agent == agent {
+				a.arrived()
 				a.hear(Message{Task: t.Task, Tick: t})
 			}
 		}

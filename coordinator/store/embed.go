@@ -85,6 +85,7 @@ func (s *Server) config(e Embed) *embed.Config {
 	c.InitialCluster = c.Name + "=http://localhost:0"
 	c.TickMs, c.ElectionMs = 10, 100
 	c.QuotaBackendBytes = 1 << 30
+	c.SnapshotCatchUpEntries = 100 // kept in memory for slow followers, of which there are none; etcd's default is 5000
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, "5m"
 	c.MaxTxnOps, c.EnableGRPCGateway = 512, false
 	c.UnsafeNoFsync = e.Fast

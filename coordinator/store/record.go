@@ -227,6 +227,9 @@ func ReadCoverage(b []byte) *rowv1.Coverage { return read(b, &rowv1.Coverage{}) 
 // ReadChunk decodes a chunk.
 func ReadChunk(b []byte) *rowv1.Chunk { return read(b, &rowv1.Chunk{}) }
 
+// ReadTable decodes a table.
+func ReadTable(b []byte) *rowv1.Table { return read(b, &rowv1.Table{}) }
+
 // ReadResult decodes a chunk's result.
 func ReadResult(b []byte) *rowv1.ChunkResult { return read(b, &rowv1.ChunkResult{}) }
 

@@ -22,7 +22,7 @@ func Variables() []Variable {
 		{"PGPASSWORD, PGPASSFILE, PGSERVICEFILE, PGSSL…", "as for any PostgreSQL client: .pgpass, service files and certificates"},
 		{"DROVER_LOG", "plain (default) or json: form of the log on stderr"},
 		{"DROVER_LOG_LEVEL", "debug, info, warn or error"},
-		{"DROVER_PROFILE", "folder for CPU and allocation profiles of every process; unset: nothing is measured"},
+		{"DROVER_PROFILE", "folder for profiles of every process: CPU, allocations, and the heap when it was largest; unset: nothing is measured"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT and other OTEL_…", "where traces, metrics and logs go; unset: nowhere"},
 		{"NO_COLOR", "not empty: no colours"},
 		{"LC_ALL, LC_CTYPE, LANG", "without UTF-8 in them, bars and signs are drawn in ASCII"},

@@ -26,6 +26,7 @@ func agentConfig(o AgentOptions) agent.Config {
 
 // RunAgent runs an agent until ctx ends; running tasks get their grace.
 func RunAgent(ctx context.Context, o AgentOptions, grace time.Duration) error {
+	boundMemory()
 	if err := o.reachable(); err != nil {
 		return err
 	}

@@ -71,6 +71,7 @@ type Tree struct {
 
 // Start returns when the coordinator leads and answers. The tree outlives ctx: end it with Stop.
 func Start(ctx context.Context, o Options) (_ *Tree, err error) {
+	boundMemory()
 	t := &Tree{failed: make(chan struct{})}
 	defer func() {
 		if err != nil {

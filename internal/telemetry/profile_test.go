@@ -3,7 +3,9 @@ package telemetry
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 )
 
 func TestSetup_WritesProfilesWhenAsked(t *testing.T) {
@@ -13,12 +15,16 @@ func TestSetup_WritesProfilesWhenAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	held := make([]byte, 8<<20) // more than the step between two peaks
+	runtime.GC()
+	time.Sleep(3 * heapEvery)
+	runtime.KeepAlive(held)
 	for range 2 { // safe to call twice
 		if err := shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, kind := range []string{"cpu", "allocs", "memory"} {
+	for _, kind := range []string{"cpu", "heap", "allocs", "memory"} {
 		names, _ := filepath.Glob(filepath.Join(dir, "profiled-*."+kind))
 		if len(names) != 1 {
 			t.Fatalf("%d files of kind %s", len(names), kind)

@@ -84,8 +84,14 @@ func (s *Sink) Apply(ctx context.Context, next func() (*sdk.Frame, error), respo
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	tables, err := sdk.NewTables(open.Tables, open.Packed, nil)
+	if err != nil {
+		return err
+	}
+	open.Tables, open.Packed = nil, nil
+	sdk.GiveBack(tables.Len())
 	a := &applier{
-		sink: s, open: open, respond: respond, planner: apply.NewPlanner(open.Tables), covers: apply.NewCovers(),
+		sink: s, open: open, respond: respond, planner: apply.NewPlannerOf(tables), covers: apply.NewCovers(),
 		layouts: layouts{all: map[layoutKey]*applyTable{}},
 		items:   make(chan item), rereads: make(chan *rereadAnswer), pieces: make(chan *sdk.Frame),
 	}

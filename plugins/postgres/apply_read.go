@@ -117,8 +117,11 @@ func (r *roundReader) frame(ctx context.Context, f *sdk.Frame) error {
 }
 
 func (r *roundReader) layout(ctx context.Context, s *rowv1.TableSchema, f *sdk.Frame) error {
-	t, ok := r.a.planner.Table(s.Table)
-	if !ok {
+	t, err := r.a.planner.Table(s.Table)
+	if err != nil {
+		return err
+	}
+	if t == nil {
 		return diag.Internal.New("target", nil, "layout of table %d, which is not part of the pipeline", s.Table)
 	}
 	if r.conn == nil {

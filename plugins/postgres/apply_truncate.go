@@ -26,8 +26,11 @@ func (a *applier) truncate(ctx context.Context, r *apply.Round) error {
 	var whole []relation
 	restart := false
 	for _, tr := range r.Truncates {
-		t, ok := a.planner.Table(tr.Table)
-		if !ok {
+		t, err := a.planner.Table(tr.Table)
+		if err != nil {
+			return err
+		}
+		if t == nil {
 			return diag.Internal.New("target", nil, "truncate of table %d, which is not part of the pipeline", tr.Table)
 		}
 		rel, err := relationOf(ctx, a.ses.pg, t)

@@ -36,6 +36,8 @@ type sourceFacts struct {
 	CanCreate, SuperUser bool
 	SlotExists           bool
 	Encoding             string
+	// Locks is how many the server plans for, LocksEach the setting behind it.
+	Locks, LocksEach int32
 }
 
 const sourceFactsSQL = `
@@ -44,7 +46,9 @@ const sourceFactsSQL = `
 	       (SELECT count(*) FROM pg_stat_get_wal_senders())::int4, current_setting('max_wal_senders')::int4,
 	       current_setting('max_slot_wal_keep_size'), coalesce(current_setting('idle_replication_slot_timeout', true), '0'), current_user::text, current_database()::text,
 	       has_database_privilege(current_database(), 'CREATE'), r.rolsuper,
-	       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1), current_setting('server_encoding')
+	       EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1), current_setting('server_encoding'),
+	       current_setting('max_locks_per_transaction')::int4 * (current_setting('max_connections')::int4 + current_setting('max_prepared_transactions')::int4),
+	       current_setting('max_locks_per_transaction')::int4
 	FROM pg_roles r WHERE r.rolname = current_user`
 
 // Check looks at everything that would stop the source side, and changes nothing.
@@ -134,12 +138,16 @@ func (f *findings) sourceTables(ctx context.Context, tx pgx.Tx, s *sourceFacts, 
 	if err != nil {
 		return err
 	}
+	n := int32(0)
 	for _, t := range tables {
 		if len(wanted) > 0 && !wanted[ident(t.Schema, t.Name)] || !chosen.match(t.Schema, t.Name) {
 			continue
 		}
+		n++
 		f.sourceTable(t, s, req.Follow)
 	}
+	f.check(n > s.Locks, diag.ManyTables, "max_locks_per_transaction", fmt.Sprintf("%d tables are locked together, the server plans for %d locks", n, s.Locks),
+		fmt.Sprintf("ALTER SYSTEM SET max_locks_per_transaction = %d;  -- then restart the server", 1+s.LocksEach*(1+n/s.Locks)))
 	f.Problems = append(f.Problems, chosen.unmatched()...)
 	return nil
 }

@@ -107,6 +107,9 @@ func codeOf(pe *pgconn.PgError) diag.Code {
 	if pe.Code == "53400" || pe.Code == "55000" && strings.Contains(pe.Message, "replication slot") {
 		return slotCode(pe)
 	}
+	if pe.Code == "53200" && strings.Contains(pe.Hint, "max_locks_per_transaction") {
+		return diag.LocksFull
+	}
 	if c, ok := byState[pe.Code]; ok {
 		return c
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 const (
@@ -33,10 +34,16 @@ const (
 
 // streamer is one Stream call.
 type streamer struct {
-	where  string
-	conn   *walConn
-	link   *link
+	where string
+	conn  *walConn
+	link  *link
+	// wanted are the tables of the pipeline by name; those with changes are laid out in tables.
+	wanted map[string]uint32
+	aside  []uint32 // tables of which only the transactions are wanted
+	shelf  *sdk.Tables
 	tables map[string]*streamTable
+	lane   string
+	binary bool
 	rels   map[uint32]*walRelation
 	round  *round
 	vals   []wireValue
@@ -125,11 +132,20 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 	}
 	var types []uint32
 	textOnly := false
-	for _, t := range start.GetTables() {
+	seen := map[uint32]bool{}
+	st.wanted, st.lane, st.aside = map[string]uint32{}, start.GetLane(), start.GetAside()
+	st.shelf, err = sdk.NewTables(start.GetTables(), start.GetPacked(), func(t *rowv1.Table) {
+		st.wanted[relationName(t.GetSource().GetSchema(), t.GetSource().GetName())] = t.GetIndex()
 		for _, c := range t.GetColumns() {
 			textOnly = textOnly || c.GetTextOnly()
-			types = append(types, c.GetNativeId())
+			if !seen[c.GetNativeId()] {
+				seen[c.GetNativeId()], types = true, append(types, c.GetNativeId())
+			}
 		}
+	})
+	start.Tables, start.Packed = nil, nil
+	if err != nil {
+		return in, err
 	}
 	var xmax uint64
 	var timeout, sendless, version int
@@ -152,20 +168,30 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 		in.feedback = min(in.feedback, third)
 	}
 	in.binary = !textOnly && sendless == 0 && version >= 140000
-	return in, st.layOut(start, in.binary)
+	st.binary = in.binary
+	sdk.GiveBack(st.shelf.Len())
+	return in, nil
 }
 
-func (st *streamer) layOut(start *connectorv1.StreamRequest_Start, bin bool) error {
-	lane := start.GetLane()
-	for _, t := range start.GetTables() {
-		table, err := newStreamTable(t, lane, bin)
-		if err != nil {
-			return err
-		}
-		table.aside = slices.Contains(start.GetAside(), t.GetIndex())
-		st.tables[t.GetSource().GetSchema()+"\x00"+t.GetSource().GetName()] = table
+func relationName(schema, name string) string { return schema + "\x00" + name }
+
+// table is laid out when its first change comes: of thousands of tables few may ever change. nil: it is not wanted.
+func (st *streamer) table(name string) (*streamTable, error) {
+	index, wanted := st.wanted[name]
+	if known := st.tables[name]; known != nil || !wanted {
+		return known, nil
 	}
-	return nil
+	t, err := st.shelf.Table(index)
+	if err != nil {
+		return nil, err
+	}
+	table, err := newStreamTable(t, st.lane, st.binary)
+	if err != nil {
+		return nil, err
+	}
+	table.aside = slices.Contains(st.aside, index)
+	st.tables[name] = table
+	return table, nil
 }
 
 func (st *streamer) open(ctx context.Context, cfg Config, name string, bin bool) error {

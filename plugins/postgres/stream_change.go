@@ -117,7 +117,11 @@ func (st *streamer) relation(w *wire) error {
 	if w.bad {
 		return nil
 	}
-	rel := &walRelation{table: st.tables[schema+"\x00"+name], typmd: map[string]int32{}}
+	table, err := st.table(relationName(schema, name))
+	if err != nil {
+		return err
+	}
+	rel := &walRelation{table: table, typmd: map[string]int32{}}
 	was := st.rels[oid]
 	st.rels[oid] = rel
 	if rel.table == nil || rel.table.aside || st.skip {

@@ -143,6 +143,16 @@ func (c *Client) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (
 
 // Discover emits the catalog in pages.
 func (c *Client) Discover(ctx context.Context, req *connectorv1.DiscoverRequest, emit func(*connectorv1.DiscoverResponse) error) error {
+	return c.Catalog(ctx, req, func(page *connectorv1.DiscoverResponse) error {
+		if err := unpack(&page.Packed, &page.Tables, &page.Steps); err != nil {
+			return err
+		}
+		return emit(page)
+	})
+}
+
+// Catalog is Discover with tables and steps packed, for who passes them on.
+func (c *Client) Catalog(ctx context.Context, req *connectorv1.DiscoverRequest, emit func(*connectorv1.DiscoverResponse) error) error {
 	return each(c, ctx, c.control.Discover, req, emit)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/droverdb/drover/internal/diag/wire"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
 // control answers ConnectorService from the connector in this process.
@@ -55,6 +56,10 @@ func (c *control) Open(ctx context.Context, req *connectorv1.OpenRequest) (*conn
 }
 
 func (c *control) Check(ctx context.Context, req *connectorv1.CheckRequest) (*connectorv1.CheckResponse, error) {
+	if err := unpack(&req.Packed, &req.Tables, &req.Steps); err != nil {
+		return nil, wire.Status(err)
+	}
+	defer GiveBack(len(req.Steps))
 	return call(ctx, c.server.connector, Connector.Check, req)
 }
 
@@ -86,8 +91,23 @@ func (c *control) Blockers(ctx context.Context, req *connectorv1.BlockersRequest
 	return call(ctx, c.server.asWaiter, Waiter.Blockers, req)
 }
 
+// Discover sends tables and steps packed.
 func (c *control) Discover(req *connectorv1.DiscoverRequest, to grpc.ServerStreamingServer[connectorv1.DiscoverResponse]) error {
-	return pages(c.server.asSource, Source.Discover, req, to)
+	s, err := c.server.asSource()
+	if err != nil {
+		return wire.Status(err)
+	}
+	found := 0
+	err = s.Discover(to.Context(), req, func(page *connectorv1.DiscoverResponse) error {
+		found += len(page.Tables) + len(page.Steps)
+		packed, err := packPage(page)
+		if err != nil {
+			return err
+		}
+		return to.Send(packed)
+	})
+	GiveBack(found)
+	return wire.Status(err)
 }
 
 func (c *control) Split(req *connectorv1.SplitRequest, to grpc.ServerStreamingServer[connectorv1.SplitResponse]) error {
@@ -99,5 +119,10 @@ func (c *control) OpenSnapshot(req *connectorv1.OpenSnapshotRequest, to grpc.Ser
 }
 
 func (c *control) ApplySchema(req *connectorv1.ApplySchemaRequest, to grpc.ServerStreamingServer[connectorv1.ApplySchemaResponse]) error {
+	var none []*rowv1.Table
+	if err := unpack(&req.Packed, &none, &req.Steps); err != nil {
+		return wire.Status(err)
+	}
+	defer GiveBack(len(req.Steps))
 	return pages(c.server.asSink, Sink.ApplySchema, req, to)
 }

@@ -9,24 +9,46 @@ import (
 
 // Planner makes plans for the tables of one pipeline. Its methods are safe for concurrent use.
 type Planner struct {
+	rest Finder
+	mu   sync.Mutex
+	// tables are those that had changes.
 	tables map[uint32]*rowv1.Table
 	pool   sync.Pool
 }
 
+// Finder finds tables by their index; nil when there is none, and no error.
+type Finder interface {
+	Table(index uint32) (*rowv1.Table, error)
+}
+
 // NewPlanner makes a planner for these tables.
 func NewPlanner(tables []*rowv1.Table) *Planner {
-	p := &Planner{tables: make(map[uint32]*rowv1.Table, len(tables))}
+	p := NewPlannerOf(nil)
 	for _, t := range tables {
 		p.tables[t.Index] = t
 	}
+	return p
+}
+
+// NewPlannerOf makes a planner for tables that are found when they are first needed.
+func NewPlannerOf(f Finder) *Planner {
+	p := &Planner{rest: f, tables: map[uint32]*rowv1.Table{}}
 	p.pool.New = func() any { return &Effect{byShape: map[string]int{}} }
 	return p
 }
 
-// Table returns a table of the pipeline.
-func (p *Planner) Table(index uint32) (*rowv1.Table, bool) {
-	t, ok := p.tables[index]
-	return t, ok
+// Table returns a table of the pipeline, or nil.
+func (p *Planner) Table(index uint32) (*rowv1.Table, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t := p.tables[index]; t != nil || p.rest == nil {
+		return t, nil
+	}
+	t, err := p.rest.Table(index)
+	if t != nil {
+		p.tables[index] = t
+	}
+	return t, err
 }
 
 // Plan is what a round leaves behind. Effects run in order; a table has a second effect only when its
@@ -45,8 +67,11 @@ func (p *Planner) Plan(r *Round, covers *Covers) (*Plan, error) {
 	for _, b := range r.Batches {
 		e := current[b.Table]
 		if e == nil || e.Version != b.Version {
-			t, ok := p.tables[b.Table]
-			if !ok {
+			t, err := p.Table(b.Table)
+			if err != nil {
+				return nil, err
+			}
+			if t == nil {
 				return nil, fmt.Errorf("round %d has rows of table %d, which is not part of the pipeline", r.Seq, b.Table)
 			}
 			e = p.pool.Get().(*Effect)

@@ -543,6 +543,8 @@ type CheckRequest struct {
 	Steps []*SchemaStep `protobuf:"bytes,8,rep,name=steps,proto3" json:"steps,omitempty"`
 	// The source's version as Open tells it.
 	SourceVersion string `protobuf:"bytes,9,opt,name=source_version,json=sourceVersion,proto3" json:"source_version,omitempty"`
+	// Pages with more tables and steps.
+	Packed        [][]byte `protobuf:"bytes,10,rep,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,6 +640,13 @@ func (x *CheckRequest) GetSourceVersion() string {
 		return x.SourceVersion
 	}
 	return ""
+}
+
+func (x *CheckRequest) GetPacked() [][]byte {
+	if x != nil {
+		return x.Packed
+	}
+	return nil
 }
 
 type CheckResponse struct {
@@ -944,11 +953,14 @@ func (x *DiscoverRequest) GetValuesOnly() bool {
 }
 
 type DiscoverResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tables        []*v1.Table            `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
-	Steps         []*SchemaStep          `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
-	NotCarried    []*NotCarried          `protobuf:"bytes,3,rep,name=not_carried,json=notCarried,proto3" json:"not_carried,omitempty"`
-	Problems      []*Problem             `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Tables     []*v1.Table            `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
+	Steps      []*SchemaStep          `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
+	NotCarried []*NotCarried          `protobuf:"bytes,3,rep,name=not_carried,json=notCarried,proto3" json:"not_carried,omitempty"`
+	Problems   []*Problem             `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	// Pages of tables and steps, each a compressed DiscoverResponse (internal/pack). The SDK packs and unpacks; nobody
+	// between source and sink looks into them, so that many tables cost little where they only pass.
+	Packed        [][]byte `protobuf:"bytes,5,rep,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1007,6 +1019,13 @@ func (x *DiscoverResponse) GetNotCarried() []*NotCarried {
 func (x *DiscoverResponse) GetProblems() []*Problem {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+func (x *DiscoverResponse) GetPacked() [][]byte {
+	if x != nil {
+		return x.Packed
 	}
 	return nil
 }
@@ -2024,11 +2043,13 @@ func (x *SumResponse) GetSums() []*SumResponse_One {
 }
 
 type ApplySchemaRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Steps         []*SchemaStep          `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
-	Parallel      int32                  `protobuf:"varint,4,opt,name=parallel,proto3" json:"parallel,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Steps    []*SchemaStep          `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
+	Parallel int32                  `protobuf:"varint,4,opt,name=parallel,proto3" json:"parallel,omitempty"`
+	// Pages with more steps.
+	Packed        [][]byte `protobuf:"bytes,5,rep,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2089,6 +2110,13 @@ func (x *ApplySchemaRequest) GetParallel() int32 {
 		return x.Parallel
 	}
 	return 0
+}
+
+func (x *ApplySchemaRequest) GetPacked() [][]byte {
+	if x != nil {
+		return x.Packed
+	}
+	return nil
 }
 
 type ApplySchemaResponse struct {
@@ -2854,7 +2882,9 @@ type StreamRequest_Start struct {
 	Lane string `protobuf:"bytes,4,opt,name=lane,proto3" json:"lane,omitempty"`
 	// Of tables: those that are set aside. Their changes are neither read nor sent, but every transaction that has one is
 	// part of a round: the gate has to know of it (Invariant 22).
-	Aside         []uint32 `protobuf:"varint,5,rep,packed,name=aside,proto3" json:"aside,omitempty"`
+	Aside []uint32 `protobuf:"varint,5,rep,packed,name=aside,proto3" json:"aside,omitempty"`
+	// Pages with more tables.
+	Packed        [][]byte `protobuf:"bytes,6,rep,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2920,6 +2950,13 @@ func (x *StreamRequest_Start) GetLane() string {
 func (x *StreamRequest_Start) GetAside() []uint32 {
 	if x != nil {
 		return x.Aside
+	}
+	return nil
+}
+
+func (x *StreamRequest_Start) GetPacked() [][]byte {
+	if x != nil {
+		return x.Packed
 	}
 	return nil
 }
@@ -3021,7 +3058,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x06object\x18\x03 \x01(\tR\x06object\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
 	"\x03fix\x18\x05 \x03(\tR\x03fix\x12\x12\n" +
-	"\x04side\x18\x06 \x01(\tR\x04side\"\xcd\x02\n" +
+	"\x04side\x18\x06 \x01(\tR\x04side\"\xe5\x02\n" +
 	"\fCheckRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12-\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\x12\x16\n" +
@@ -3031,7 +3068,9 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\ainclude\x18\x06 \x03(\tR\ainclude\x12\x18\n" +
 	"\aexclude\x18\a \x03(\tR\aexclude\x125\n" +
 	"\x05steps\x18\b \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12%\n" +
-	"\x0esource_version\x18\t \x01(\tR\rsourceVersion\"a\n" +
+	"\x0esource_version\x18\t \x01(\tR\rsourceVersion\x12\x16\n" +
+	"\x06packed\x18\n" +
+	" \x03(\fR\x06packed\"a\n" +
 	"\rCheckResponse\x128\n" +
 	"\bproblems\x18\x01 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
 	"\x06checks\x18\x02 \x01(\x05R\x06checks\"\x80\x02\n" +
@@ -3058,13 +3097,14 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\ainclude\x18\x01 \x03(\tR\ainclude\x12\x18\n" +
 	"\aexclude\x18\x02 \x03(\tR\aexclude\x12\x1f\n" +
 	"\vvalues_only\x18\x03 \x01(\bR\n" +
-	"valuesOnly\"\xf3\x01\n" +
+	"valuesOnly\"\x8b\x02\n" +
 	"\x10DiscoverResponse\x12,\n" +
 	"\x06tables\x18\x01 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x125\n" +
 	"\x05steps\x18\x02 \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12@\n" +
 	"\vnot_carried\x18\x03 \x03(\v2\x1f.drover.connector.v1.NotCarriedR\n" +
 	"notCarried\x128\n" +
-	"\bproblems\x18\x04 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\"r\n" +
+	"\bproblems\x18\x04 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
+	"\x06packed\x18\x05 \x03(\fR\x06packed\"r\n" +
 	"\x0ePrepareRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12,\n" +
 	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x16\n" +
@@ -3114,16 +3154,17 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x0eschema_version\x18\x02 \x01(\rR\rschemaVersion\x12\x12\n" +
 	"\x04keys\x18\x03 \x01(\fR\x04keys\x12*\n" +
 	"\x05floor\x18\x04 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x12\x12\n" +
-	"\x04lane\x18\x05 \x01(\tR\x04lane\"\xff\x01\n" +
+	"\x04lane\x18\x05 \x01(\tR\x04lane\"\x97\x02\n" +
 	"\rStreamRequest\x12@\n" +
 	"\x05start\x18\x01 \x01(\v2(.drover.connector.v1.StreamRequest.StartH\x00R\x05start\x12\x12\n" +
-	"\x03ack\x18\x02 \x01(\fH\x00R\x03ack\x1a\x8f\x01\n" +
+	"\x03ack\x18\x02 \x01(\fH\x00R\x03ack\x1a\xa7\x01\n" +
 	"\x05Start\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12,\n" +
 	"\x06tables\x18\x03 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x12\n" +
 	"\x04lane\x18\x04 \x01(\tR\x04lane\x12\x14\n" +
-	"\x05aside\x18\x05 \x03(\rR\x05asideB\x06\n" +
+	"\x05aside\x18\x05 \x03(\rR\x05aside\x12\x16\n" +
+	"\x06packed\x18\x06 \x03(\fR\x06packedB\x06\n" +
 	"\x04kind\"\xdd\x01\n" +
 	"\n" +
 	"SumRequest\x12*\n" +
@@ -3137,12 +3178,13 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x03One\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x03R\x04rows\x12\x17\n" +
-	"\arow_sum\x18\x03 \x01(\fR\x06rowSum\"\x99\x01\n" +
+	"\arow_sum\x18\x03 \x01(\fR\x06rowSum\"\xb1\x01\n" +
 	"\x12ApplySchemaRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x125\n" +
 	"\x05steps\x18\x03 \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12\x1a\n" +
-	"\bparallel\x18\x04 \x01(\x05R\bparallel\"\x95\x01\n" +
+	"\bparallel\x18\x04 \x01(\x05R\bparallel\x12\x16\n" +
+	"\x06packed\x18\x05 \x03(\fR\x06packed\"\x95\x01\n" +
 	"\x13ApplySchemaResponse\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\rR\x04step\x12\x18\n" +
 	"\askipped\x18\x02 \x01(\bR\askipped\x126\n" +

@@ -1742,12 +1742,14 @@ func (x *LoadResult) GetAlreadyWritten() bool {
 
 // StreamTask runs the slot and its gate until cancelled.
 type StreamTask struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Tables []*v11.Table           `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All that the gate has to know of tables; packed are the pages that the connectors get.
+	Tables []*v11.Table `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
 	// Used when the target has no token of this pipeline.
 	InitialPosition []byte       `protobuf:"bytes,2,opt,name=initial_position,json=initialPosition,proto3" json:"initial_position,omitempty"`
 	Gate            []*GateTable `protobuf:"bytes,3,rep,name=gate,proto3" json:"gate,omitempty"`
 	Lane            string       `protobuf:"bytes,4,opt,name=lane,proto3" json:"lane,omitempty"`
+	Packed          [][]byte     `protobuf:"bytes,5,rep,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1808,6 +1810,13 @@ func (x *StreamTask) GetLane() string {
 		return x.Lane
 	}
 	return ""
+}
+
+func (x *StreamTask) GetPacked() [][]byte {
+	if x != nil {
+		return x.Packed
+	}
+	return nil
 }
 
 // GateTable rebuilds the gate of one table.
@@ -3849,13 +3858,14 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\n" +
 	"LoadResult\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.drover.row.v1.ChunkResultR\aresults\x12'\n" +
-	"\x0falready_written\x18\x02 \x01(\bR\x0ealreadyWritten\"\xa9\x01\n" +
+	"\x0falready_written\x18\x02 \x01(\bR\x0ealreadyWritten\"\xc1\x01\n" +
 	"\n" +
 	"StreamTask\x12,\n" +
 	"\x06tables\x18\x01 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12)\n" +
 	"\x10initial_position\x18\x02 \x01(\fR\x0finitialPosition\x12.\n" +
 	"\x04gate\x18\x03 \x03(\v2\x1a.drover.fleet.v1.GateTableR\x04gate\x12\x12\n" +
-	"\x04lane\x18\x04 \x01(\tR\x04lane\"\x7f\n" +
+	"\x04lane\x18\x04 \x01(\tR\x04lane\x12\x16\n" +
+	"\x06packed\x18\x05 \x03(\fR\x06packed\"\x7f\n" +
 	"\tGateTable\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x122\n" +

@@ -1163,10 +1163,12 @@ func (x *WriteOpen) GetArena() string {
 
 // ApplyOpen is the first frame of an Apply stream. The fence must already hold epoch (Recover).
 type ApplyOpen struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Tables        []*Table               `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Tables   []*Table               `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Pages with more tables, see DiscoverResponse.
+	Packed        [][]byte `protobuf:"bytes,4,rep,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1218,6 +1220,13 @@ func (x *ApplyOpen) GetEpoch() uint64 {
 func (x *ApplyOpen) GetTables() []*Table {
 	if x != nil {
 		return x.Tables
+	}
+	return nil
+}
+
+func (x *ApplyOpen) GetPacked() [][]byte {
+	if x != nil {
+		return x.Packed
 	}
 	return nil
 }
@@ -1990,11 +1999,12 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
 	"\x06chunks\x18\x03 \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\x12,\n" +
 	"\x06tables\x18\x04 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x14\n" +
-	"\x05arena\x18\x05 \x01(\tR\x05arena\"k\n" +
+	"\x05arena\x18\x05 \x01(\tR\x05arena\"\x83\x01\n" +
 	"\tApplyOpen\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12,\n" +
-	"\x06tables\x18\x03 \x03(\v2\x14.drover.row.v1.TableR\x06tables\"L\n" +
+	"\x06tables\x18\x03 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x16\n" +
+	"\x06packed\x18\x04 \x03(\fR\x06packed\"L\n" +
 	"\n" +
 	"ChunkBegin\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +

@@ -1,0 +1,25 @@
+package up
+
+import (
+	"os"
+	"runtime/debug"
+)
+
+const (
+	// softLimit is what this process may use before the collector works harder. With two connectors, which have limits of
+	// their own, and the pages of the binary, it stays below 400 MB for all processes together.
+	softLimit = 112 << 20
+	// slack is how much of what is alive may be garbage beside it, in percent. What grows with the number of tables
+	// is alive for long; the little that is short-lived here costs the collector next to nothing.
+	slack = 60
+)
+
+// boundMemory leaves alone what the environment says.
+func boundMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softLimit)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(slack)
+	}
+}
