@@ -128,6 +128,8 @@ var (
 	namedNotNull = regexp.MustCompile(` CONSTRAINT (?:"(?:[^"]|"")+"|[\w$]+) NOT NULL`)
 	// Since 16 the server does not write the table of a column where there is but one.
 	qualifier = regexp.MustCompile(`(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)\.`)
+	// Before 14 a range had no multirange; a newer server makes one and chooses its name.
+	multiranges = regexp.MustCompile(`(?m)^ +multirange_type_name = \S*_multirange,\n`)
 	// Until 14 the schema public was the first superuser's, since then it is whose database it is in.
 	publicOwner = regexp.MustCompile(`(?m)^ALTER SCHEMA public OWNER TO .*\n`)
 	// Since 17 an owner that was deprived of a right still has that to maintain the table.
@@ -137,7 +139,7 @@ var (
 
 // acrossVersions takes out of a dump what servers of two versions write otherwise about the same object.
 func acrossVersions(dump string) string {
-	dump = publicOwner.ReplaceAllString(dump, "")
+	dump = multiranges.ReplaceAllString(publicOwner.ReplaceAllString(dump, ""), "")
 	statements := strings.Split(dump, ";\n")
 	for i, s := range statements {
 		s = revokes.ReplaceAllString(s, "REVOKE ALL ON TABLE ")
