@@ -27,8 +27,7 @@ func TestModel_Converges(t *testing.T) {
 		"exact coverage, partial images": {},
 		"commits that stay invisible":    {slow: true},
 		"large rows":                     {large: true, truncates: true},
-		"large rows, one unit":           {large: true, unit: true, slow: true},
-		"one unit":                       {unit: true},
+		"one unit, large rows":           {unit: true, large: true},
 		"no key":                         {unit: true, fullRow: true, fullImages: true},
 		"floors only, full images":       {noExact: true, fullImages: true},
 	} {
