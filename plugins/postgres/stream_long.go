@@ -14,7 +14,7 @@ import (
 
 const (
 	// wholeMessage is the most that is read in one piece of a table whose rows can be read again.
-	wholeMessage = 16 << 20
+	wholeMessage = 8 << 20
 	// longHead is how much of a long message has to be there to see what it is: kind and size, the walsender's header, the
 	// kind of the change and the number of the relation.
 	longHead = 5 + 25 + 1 + 4

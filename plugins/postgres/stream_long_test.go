@@ -195,6 +195,22 @@ func TestLongMessages_OfATableWithoutAKey(t *testing.T) {
 	}
 }
 
+// In a table without a key a row is its own key; a long value is not held a second time, and still tells rows apart.
+func TestLongValues_StandInAKeyByTheirDigest(t *testing.T) {
+	key := func(v string) string {
+		return string(appendInjective(nil, &wireValue{kind: valueBinary, data: []byte(v)}))
+	}
+	long := strings.Repeat("x", 5000)
+	seen := map[string]bool{}
+	for _, v := range []string{"", "x", long, long + "y", "y" + long, long[:longInjective], long[:longInjective-1]} {
+		k := key(v)
+		if seen[k] || len(k) > longInjective+8 || key(v) != k {
+			t.Errorf("%d bytes have a key of %d, or one that another value has", len(v), len(k))
+		}
+		seen[k] = true
+	}
+}
+
 // Whoever stops does not wait for the rest of a long message.
 func TestLongMessages_EndWithTheStream(t *testing.T) {
 	st, to := piped(t, 1<<20)

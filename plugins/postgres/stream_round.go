@@ -24,10 +24,9 @@ const (
 	roundLate = 100 * time.Millisecond
 	// heldBytes is what the tables' buffers may keep between rounds.
 	heldBytes = 24 << 20
-	// maxRow bounds a row in the stream of a table without a key, old and new values together: with what was gathered
-	// before it, it has to fit into one message, and every process on its way holds it whole. There the row is its own
-	// key, so all of it is in the message twice.
-	maxRow = (sdk.MaxMessage-1<<20)/2 - backlogBytes
+	// maxRow bounds a row in the stream of a table without a key, old and new values together: every process on its way
+	// holds it whole, several times over.
+	maxRow = 25 << 20
 	// rowBytes is counted for a row besides its values.
 	rowBytes = 48
 )

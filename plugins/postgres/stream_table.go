@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -242,10 +243,17 @@ func (st *streamTable) keyBytes(dst []byte, vals []wireValue) ([]byte, error) {
 	return dst, nil
 }
 
+// longInjective and more of a value stand for themselves by a digest: a whole row that is its own key would be held twice.
+const longInjective = 1 << 10
+
 // appendInjective writes a value so that no two rows have the same bytes.
 func appendInjective(dst []byte, v *wireValue) []byte {
 	if v.kind == valueNull || v.kind == valueUnchanged {
 		return append(dst, 0)
+	}
+	if len(v.data) >= longInjective {
+		sum := sha256.Sum256(v.data)
+		return append(append(dst, 2), sum[:]...)
 	}
 	dst = append(dst, 1)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(v.data)))
