@@ -26,7 +26,7 @@ func environment(budget int64) []string {
 		}
 	}
 	// Buffers are short-lived and pooled: the collector finds little to do, and a limit on top keeps it honest: a source reads
-	// the catalog of ten thousands of tables, a sink makes them. It is a soft limit, below what all processes may use together.
-	env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", budget*5/8), "GOGC=150")
+	// the catalog of ten thousands of tables, a sink makes them. It is a soft limit.
+	env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", budget), "GOGC=150")
 	return append(env, fault.Environ()...)
 }

@@ -49,13 +49,12 @@ func (d *doctor) source(ctx context.Context) {
 	}
 	d.out.Source, d.opened = opened.Display, opened
 	d.check(ctx, agent, d.p.onSource(&fleetv1.Task{}), "source", connectorv1.Role_ROLE_SOURCE)
-	res, err := d.p.call(ctx, agent, d.p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Discover{
-		Discover: &connectorv1.DiscoverRequest{Include: d.asked.Include, Exclude: d.asked.Exclude}}}), nil)
+	found, err := d.p.readCatalog(ctx, &connectorv1.DiscoverRequest{Include: d.asked.Include, Exclude: d.asked.Exclude})
 	if err != nil {
 		d.problem("source", err)
 		return
 	}
-	d.found = res.GetDiscover()
+	d.found = found
 	d.out.Problems = append(d.out.Problems, d.found.Problems...)
 }
 
@@ -92,7 +91,7 @@ func (d *doctor) open(ctx context.Context, agent string, t *fleetv1.Task, side s
 
 func (d *doctor) check(ctx context.Context, agent string, t *fleetv1.Task, side string, role connectorv1.Role) {
 	t.Work = &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{Pipeline: "doctor", Role: role, Follow: d.asked.Follow,
-		Tables: d.found.Tables, Steps: d.found.Steps, SourceVersion: d.opened.GetServerVersion(), Include: d.asked.Include, Exclude: d.asked.Exclude}}
+		Tables: d.found.Tables, Steps: d.found.Steps, Packed: d.found.Packed, SourceVersion: d.opened.GetServerVersion(), Include: d.asked.Include, Exclude: d.asked.Exclude}}
 	res, err := d.p.call(ctx, agent, t, nil)
 	if err != nil {
 		d.problem(side, err)

@@ -126,7 +126,7 @@ func (p *Pipeline) view() schedule.View {
 }
 
 // small tables are one chunk, which enters the ledger when it is granted: of thousands few are in flight.
-func (p *Pipeline) small(t *table) bool { return plan.Whole(t.row, p.chunkBytes()) != nil }
+func (p *Pipeline) small(t *table) bool { return plan.Fits(t.row, p.chunkBytes()) }
 
 // enterWhole makes the only chunk of a small table.
 func (p *Pipeline) enterWhole(t *table) {

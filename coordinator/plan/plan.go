@@ -29,14 +29,17 @@ func ChunkID(table, n uint32) uint64 { return uint64(table)<<32 | uint64(n) }
 // TableOf is the table of a chunk.
 func TableOf(chunk uint64) uint32 { return uint32(chunk >> 32) }
 
-// Whole is the only chunk of a table that need not be split; nil when it has to be. Two halves are not worth asking for.
+// Whole is the only chunk of a table that need not be split; nil when it has to be.
 func Whole(t *rowv1.Table, chunkBytes int64) *rowv1.Chunk {
-	if t.EstimatedBytes > 2*chunkBytes {
+	if !Fits(t, chunkBytes) {
 		return nil
 	}
 	return &rowv1.Chunk{Id: ChunkID(t.Index, 0), Table: t.Index, Keys: &rowv1.KeyRange{},
 		EstimatedRows: t.EstimatedRows, EstimatedBytes: t.EstimatedBytes}
 }
+
+// Fits reports whether a table is one chunk: two halves are not worth asking for.
+func Fits(t *rowv1.Table, chunkBytes int64) bool { return t.EstimatedBytes <= 2*chunkBytes }
 
 // Unit reports whether all chunks of a table must be read under one snapshot.
 func Unit(t *rowv1.Table) bool { return t.Gate != rowv1.GateMode_GATE_MODE_KEYED }

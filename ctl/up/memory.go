@@ -6,8 +6,7 @@ import (
 )
 
 const (
-	// softLimit is what this process may use before the collector works harder. With two connectors, which have limits of
-	// their own, and the pages of the binary, it stays below 400 MB for all processes together.
+	// softLimit is what this process may use before the collector works harder. Connectors have limits of their own.
 	softLimit = 112 << 20
 	// slack is how much of what is alive may be garbage beside it, in percent. What grows with the number of tables
 	// is alive for long; the little that is short-lived here costs the collector next to nothing.

@@ -36,6 +36,7 @@ func loads() []load {
 		{name: "tables", fill: small(2000), limits: []limit{
 			{[]string{"dump-pipe", "dump-dir"}, 1}, {[]string{"pgcopydb"}, 0.15}}},
 		{name: "tables-200", fill: small(200)},
+		{name: "tables-20000", fill: small(20_000)},
 		{name: "empty", fill: func(*lab) []string { return nil }, within: 1500 * time.Millisecond},
 	}
 }

@@ -56,7 +56,7 @@ func (r *report) took(workload string, u usage, native bool) {
 }
 
 // sizes are pairs of workloads of which the second is ten times the first.
-var sizes = [][2]string{{"narrow-1m", "narrow"}, {"tables-200", "tables"}}
+var sizes = [][2]string{{"narrow-1m", "narrow"}, {"tables-200", "tables"}, {"tables", "tables-20000"}}
 
 // growthLimit is linear growth with room for noise.
 const growthLimit = 11.0
