@@ -39,7 +39,7 @@ CREATE TABLE l (id int PRIMARY KEY, n int, v bytea); ALTER TABLE l ALTER v SET S
 CREATE INDEX a_n ON a (n); ANALYZE;`
 
 // large is a value beyond what the log's reader holds.
-const large = `decode(md5(random()::text) || repeat('00ff10e1', 4500000), 'hex')`
+const large = `decode(md5(random()::text) || repeat('00ff10e1', 2300000), 'hex')`
 
 // rig is one pipeline with the processes that run it. Processes that died are started again by alive, as an init
 // system would; the test's own goroutine does it.
@@ -144,7 +144,7 @@ func (r *rig) write() {
 		r.writers = append(r.writers, harness.StartWriter(r.t, r.source, table, harness.WriterOptions{Rate: 60}))
 	}
 	if r.large {
-		r.writers = append(r.writers, harness.StartWriter(r.t, r.source, "public.l", harness.WriterOptions{Rate: 1, MaxChanges: 2,
+		r.writers = append(r.writers, harness.StartWriter(r.t, r.source, "public.l", harness.WriterOptions{Rate: 1, MaxChanges: 1,
 			Values: map[string]string{"v": large}}))
 	}
 }
