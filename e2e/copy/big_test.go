@@ -18,7 +18,7 @@ func TestCopy_AHugeValue(t *testing.T) {
 		t.Run(lane, func(t *testing.T) {
 			source, target := dev.Database(t), dev.TargetDatabase(t)
 			dev.MustExec(t, source, fmt.Sprintf(`CREATE TABLE b (id int PRIMARY KEY, v bytea); ALTER TABLE b ALTER v SET STORAGE EXTERNAL; INSERT INTO b SELECT i, 'x' FROM generate_series(1, 50) i;
-				INSERT INTO b VALUES (0, `+bigValue+`); INSERT INTO b SELECT i, 'y' FROM generate_series(51, 100) i; INSERT INTO b VALUES (101, `+bigValue+`)`, 40<<20, 5<<20))
+				INSERT INTO b VALUES (0, `+bigValue+`); INSERT INTO b SELECT i, 'y' FROM generate_series(51, 100) i; INSERT INTO b VALUES (101, `+bigValue+`)`, 25<<20, 5<<20))
 			p := harness.Start(t, harness.Command{Args: []string{"copy", source, target, "--lane", lane, "--data", t.TempDir()}})
 			memory := harness.PeakMemory(t, p.PID())
 			if r := p.Wait(); r.Code != 0 {
@@ -54,11 +54,11 @@ func TestFollow_AHugeValue(t *testing.T) {
 			p.WaitForOutput(t, "phase=streaming", 60*time.Second)
 			memory := harness.PeakMemory(t, p.PID())
 			w := harness.StartWriter(t, source, "public.small", harness.WriterOptions{Rate: 100})
-			value := fmt.Sprintf(bigValue, 15<<20) // 60 MiB
-			for _, table := range []string{"b", "f"} {
+			value := fmt.Sprintf(bigValue, 3<<20) // 12 MiB
+			for table, first := range map[string]string{"b": fmt.Sprintf(bigValue, 15<<20), "f": value} {
 				insert := "INSERT INTO " + table + " (id, n, v, w) VALUES "
 				dev.MustExec(t, source,
-					insert+"(1, 1, "+value+", 'first'), (2, 2, "+value+", 'second'), (3, 3, 'z', 'small')", // a large transaction
+					insert+"(1, 1, "+first+", 'first'), (2, 2, "+first+", 'second'), (3, 3, 'z', 'small')", // a large transaction
 					"UPDATE "+table+" SET n = 10 WHERE id = 1",                                             // the value is unchanged
 					"UPDATE "+table+" SET v = v || 'more' WHERE id = 2",
 					"UPDATE "+table+" SET v = "+value+" WHERE id = 3",
