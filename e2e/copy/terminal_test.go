@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/droverdb/drover/deploy/dev"
 	"github.com/droverdb/drover/e2e/harness"
 )
 
@@ -29,7 +30,8 @@ func TestTerminal_IsRedrawnInPlaceAndStopsOnInterrupt(t *testing.T) {
 	}
 	watch := harness.StartTerminal(t, harness.Command{Args: []string{"status", "tty", "-w", "--data", data}, Env: colourful}, 100, 24)
 	watch.WaitFor(t, "ctrl-c detaches", 10*time.Second)
-	watch.WaitFor(t, "at 0/", 10*time.Second) // the applied position, as PostgreSQL writes it
+	log, _, _ := strings.Cut(dev.MustQuery(t, source, "SELECT pg_current_wal_lsn()"), "/")
+	watch.WaitFor(t, "at "+log+"/", 10*time.Second) // the applied position, as PostgreSQL writes it
 	watch.Type(t, "\x03")
 	if code := watch.Wait(); code != 0 || !strings.Contains(watch.Screen(), "detached: tty keeps running") {
 		t.Errorf("exit code %d after detaching:\n%s", code, watch.Screen())
