@@ -47,7 +47,7 @@ func dammed(t testing.TB, n int) (*walConn, *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &walConn{nc: here, raw: raw, buf: make([]byte, walBuffer), low: 1, dam: newDam(here, raw)}, tcp
+	return &walConn{nc: here, raw: raw, buf: make([]byte, walBuffer), low: 1, whole: wholeMessage, dam: newDam(here, raw)}, tcp
 }
 
 // readDammed reads n messages at a pace and checks that each comes once and in order.
