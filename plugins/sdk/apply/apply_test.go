@@ -280,6 +280,35 @@ func TestRun_MoveWithDroppedDelete(t *testing.T) {
 	}
 }
 
+// Two rows change places through a third key, and the values that stay are not in the log. One of them was read when that
+// had happened, so its part is dropped: what is left must not take the values of the row that it replaces.
+func TestRun_RowsThatChangePlacesKeepTheirValues(t *testing.T) {
+	planner, covers, dst := NewPlanner(testTables(rowv1.GateMode_GATE_MODE_KEYED)), NewCovers(), newTarget()
+	dst.rows["1"], dst.rows["2"] = row{"1", "of 2", "of 2", "of 2"}, row{"2", "of 2", "of 2", "of 2"}
+	moved := func(to string, from int) change {
+		c := ins(row{to, "", "", ""})
+		c.unchanged, c.old = 0b1110, from
+		return c
+	}
+	const dropped = 1<<0 | 1<<3
+	p, err := planner.Plan(roundOf(1, batchOf([]byte{dropped}, false,
+		del("1"), moved("tmp", 0), del("2"), moved("1", 2), del("tmp"), moved("2", 4))), covers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(_ context.Context, e *Effect, keys []Ref) (*Reread, error) {
+		return &Reread{Rows: batchOf(nil, false, ins(row{"2", "of 1", "of 1", "of 1"})),
+			Coverage: &rowv1.Coverage{Exact: true, Xmin: 5, Xmax: 5, HighWater: pos(9)}}, nil
+	}
+	if err := dst.apply(p, ask); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]row{"1": {"1", "of 2", "of 2", "of 2"}, "2": {"2", "of 1", "of 1", "of 1"}}
+	if !maps.Equal(dst.rows, want) {
+		t.Errorf("the target has %v", dst.rows)
+	}
+}
+
 func TestRun_PartialUpdateOfNothingIsAnError(t *testing.T) {
 	p, err := NewPlanner(testTables(rowv1.GateMode_GATE_MODE_KEYED)).Plan(roundOf(1, batchOf(nil, false, upd(2, row{"1", "", "x", "y"}))), NewCovers())
 	if err != nil {

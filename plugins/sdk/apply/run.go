@@ -168,6 +168,9 @@ func (e *Effect) fetch(ctx context.Context, t Target, kind carry) error {
 			continue
 		}
 		n.carry--
+		if n.state == stateReplaced { // the row at this key is another one, which goes in this round
+			n.carry = carryReread
+		}
 		e.needs = append(e.needs, i)
 	}
 	return nil
