@@ -87,6 +87,9 @@ func (m *model) commit() {
 		changes = append(changes, change{op: 't'})
 		clear(m.src)
 	}
+	if len(changes) == 0 && m.Float64() < .1 {
+		changes = m.swap(locked)
+	}
 	for range []int{1, 1, 2, 3}[m.IntN(4)] {
 		if len(changes) > 0 && changes[0].op == 't' {
 			break
@@ -104,6 +107,26 @@ func (m *model) commit() {
 		}
 		m.log = append(m.log, &logged{changes: changes, id: m.take(), delay: delays[m.IntN(5)]})
 	}
+}
+
+// swap lets two rows change places through a third key. What they keep may not be in the log.
+func (m *model) swap(locked map[int]bool) (changes []change) {
+	x, y, free := m.IntN(modelKeys), m.IntN(modelKeys), m.IntN(modelKeys)
+	_, one := m.src[x]
+	_, two := m.src[y]
+	_, taken := m.src[free]
+	if x == y || !one || !two || taken || locked[x] || locked[y] || locked[free] {
+		return nil
+	}
+	for _, step := range [][2]int{{x, free}, {y, x}, {free, y}} {
+		c := change{op: 'u', key: step[0], to: step[1], a: m.value(), old: m.src[step[0]]}
+		if m.fullImages {
+			c.t = c.old.t
+		}
+		c.apply(m.src)
+		changes = append(changes, c)
+	}
+	return changes
 }
 
 func (m *model) change(locked map[int]bool) (change, bool) {
