@@ -53,10 +53,13 @@ func (p *Pipeline) loaded(l *load, m fleet.Message) {
 // of the plan, because that is what loads are cut by. A small load that was soon over tells of round trips only.
 func (p *Pipeline) timed(l *load) {
 	var planned int64
+	var c *chunk
 	for _, id := range l.chunks {
-		planned += p.chunk(id).row.EstimatedBytes
+		if c = p.chunk(id); c == nil {
+			return // its table was set aside
+		}
+		planned += c.row.EstimatedBytes
 	}
-	c := p.chunk(l.chunks[0])
 	if took := c.ended.Sub(c.began); !c.began.IsZero() && took > 0 && (planned >= 1<<20 || took > 2*time.Second) {
 		p.run.speed[l.Pair] = int64(float64(planned) / took.Seconds())
 	}

@@ -31,6 +31,12 @@ func TestTimed_TheLatestLoadTellsHowFastAPairIs(t *testing.T) {
 	if got := run(32*time.Second, 0, 1); got > 1 {
 		t.Errorf("32 MiB in 32 s are %d MiB/s", got)
 	}
+	delete(p.tables[0].chunks, 2)
+	if got := p.run.speed[pair]; got == 0 {
+		t.Error("nothing is known of the pair")
+	} else if p.timed(&load{Pair: pair, chunks: []uint64{0, 2}}); p.run.speed[pair] != got {
+		t.Error("a load of a table that was set aside tells nothing")
+	}
 	p.chunk(0).began = time.Time{}
 	l := &load{Pair: schedule.Pair{Reader: "adopted"}, chunks: []uint64{0}}
 	p.timed(l)
