@@ -76,13 +76,7 @@ func (t *table) asAside() *connectorv1.Aside {
 
 // emptied is what to store of a table that is set aside: nothing of it counts as loaded.
 func (p *Pipeline) emptied(t *table) []store.Change {
-	var changes []store.Change
-	for id := range t.chunks {
-		changes = append(changes, store.DropChunk(p.name, id))
-	}
-	t.Table = store.Table{Index: t.Index, Failure: store.Wire(t.failure), Aside: true, Again: t.Again, Clear: t.Clear}
-	t.chunks = nil
-	return append(changes, store.PutTable(p.name, t.Table))
+	return p.unload(t, store.Table{Failure: store.Wire(t.failure), Aside: true, Again: t.Again, Clear: t.Clear})
 }
 
 // hearAside takes over what the target says of tables: it wins over the coordinator's memory.

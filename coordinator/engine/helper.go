@@ -90,16 +90,13 @@ func (p *Pipeline) look(s seat, then func(*connectorv1.OpenResponse, error)) boo
 // opened hears what a helper reaches. A server that was started again in mid-attempt looks like another one: the attempt's
 // own agent is asked once more before anybody is turned away for that.
 func (p *Pipeline) opened(s seat, h *helper, reached *connectorv1.OpenResponse, err error) {
-	own, identity, instance := seat{p.run.reader, s.role}, &p.state.SourceID, &p.state.SourceInstance
-	if s.role == connectorv1.Role_ROLE_SINK {
-		own, identity, instance = seat{p.run.writer, s.role}, &p.state.TargetID, &p.state.TargetInstance
-	}
-	if err != nil || reached.GetIdentity() != *identity || reached.GetInstance() == *instance {
+	own, identity, instance := p.reaches(s.role)
+	if err != nil || reached.GetIdentity() != identity || reached.GetInstance() == *instance {
 		p.seat(s, h, reached, err)
 		return
 	}
 	asked := p.look(own, func(now *connectorv1.OpenResponse, failed error) {
-		if failed == nil && now.GetIdentity() == *identity && now.GetInstance() != *instance {
+		if failed == nil && now.GetIdentity() == identity && now.GetInstance() != *instance {
 			*instance = now.GetInstance()
 			p.keep(nil)
 		}
@@ -133,17 +130,22 @@ func (p *Pipeline) seat(s seat, h *helper, reached *connectorv1.OpenResponse, er
 	h.why = why
 }
 
+// reaches is the attempt's own agent of a role, and what it has found: the database, and the server as it was started last.
+func (p *Pipeline) reaches(role connectorv1.Role) (own seat, identity string, instance *string) {
+	if role == connectorv1.Role_ROLE_SINK {
+		return seat{p.run.writer, role}, p.state.TargetID, &p.state.TargetInstance
+	}
+	return seat{p.run.reader, role}, p.state.SourceID, &p.state.SourceInstance
+}
+
 // elsewhere tells what is wrong with the database that somebody reaches; "" if it is the one that the attempt's own agents
 // have found.
 func (p *Pipeline) elsewhere(role connectorv1.Role, reached *connectorv1.OpenResponse) string {
-	identity, instance := p.state.SourceID, p.state.SourceInstance
-	if role == connectorv1.Role_ROLE_SINK {
-		identity, instance = p.state.TargetID, p.state.TargetInstance
-	}
+	_, identity, instance := p.reaches(role)
 	switch {
 	case reached.GetIdentity() != identity:
 		return "under that address it reaches another database"
-	case reached.GetInstance() != instance:
+	case reached.GetInstance() != *instance:
 		return "under that address it reaches another server with a physical copy of the database"
 	}
 	return ""

@@ -131,18 +131,23 @@ func (p *Pipeline) restart(ctx context.Context, tables []*table) error {
 	var changes []store.Change
 	for _, t := range tables {
 		rows = append(rows, t.row)
-		for id := range t.chunks {
-			changes = append(changes, store.DropChunk(p.name, id))
-		}
-		t.Table = store.Table{Index: t.Index}
-		t.chunks = nil
-		changes = append(changes, store.PutTable(p.name, t.Table))
-		p.note("warn", "table "+t.row.Source.Schema+"."+t.row.Source.Name+" is loaded again")
+		changes = append(changes, p.unload(t, store.Table{})...)
+		p.note("warn", "table "+t.name()+" is loaded again")
 	}
 	if err := p.resetAt(ctx, rows); err != nil {
 		return err
 	}
 	return p.save(ctx, changes...)
+}
+
+// unload forgets all that is known of a table's load, and answers what to store; left is what is still true of it.
+func (p *Pipeline) unload(t *table, left store.Table) (changes []store.Change) {
+	for id := range t.chunks {
+		changes = append(changes, store.DropChunk(p.name, id))
+	}
+	left.Index = t.Index
+	t.Table, t.chunks = left, nil
+	return append(changes, store.PutTable(p.name, t.Table))
 }
 
 func (p *Pipeline) resetAt(ctx context.Context, tables []*rowv1.Table) error {

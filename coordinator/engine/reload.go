@@ -253,11 +253,8 @@ func (p *Pipeline) again(ctx context.Context, tables []*table) error {
 	}
 	changes := p.catalog.put(p.name)
 	for _, t := range tables {
-		for id := range t.chunks {
-			changes = append(changes, store.DropChunk(p.name, id))
-		}
-		t.failure, t.Table, t.chunks = nil, store.Table{Index: t.Index}, nil
-		changes = append(changes, store.PutTable(p.name, t.Table))
+		t.failure = nil
+		changes = append(changes, p.unload(t, store.Table{})...)
 		p.note("info", "table "+t.name()+" is loaded again")
 	}
 	p.state.Loaded, p.state.Finished = false, false

@@ -86,6 +86,7 @@ type question struct {
 
 type assignment struct {
 	task  *fleetv1.Task
+	short bool // task is what is kept of one that has arrived
 	agent string
 	sink  Sink // nil: nobody has adopted it yet
 	// Of a former coordinator's task: what it is, and what was heard of it until somebody adopts it.
@@ -174,11 +175,14 @@ func (f *Fleet) Assign(agent string, t *fleetv1.Task, s Sink) (uint64, error) {
 // arrived keeps of a task that its agent surely has what is still needed: its work may name every table. Until then it is
 // kept whole, to be sent again. mu is held.
 func (a *assignment) arrived() {
+	if a.short {
+		return
+	}
 	b := &fleetv1.Task{Id: a.task.Id, Epoch: a.task.Epoch, Pipeline: a.task.Pipeline}
 	if a.task.GetStream() != nil {
 		b.Work = &fleetv1.Task_Stream{Stream: &fleetv1.StreamTask{}}
 	}
-	a.task = b
+	a.task, a.short = b, true
 }
 
 // Cancel asks for the end of a task; its result still comes.

@@ -2,9 +2,6 @@
 package plan
 
 import (
-	"cmp"
-	"slices"
-
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
@@ -43,13 +40,6 @@ func Fits(t *rowv1.Table, chunkBytes int64) bool { return t.EstimatedBytes <= 2*
 
 // Unit reports whether all chunks of a table must be read under one snapshot.
 func Unit(t *rowv1.Table) bool { return t.Gate != rowv1.GateMode_GATE_MODE_KEYED }
-
-// Order puts the biggest tables first: the longest work must not begin last.
-func Order(tables []*rowv1.Table) []*rowv1.Table {
-	out := slices.Clone(tables)
-	slices.SortStableFunc(out, func(a, b *rowv1.Table) int { return cmp.Compare(b.EstimatedBytes, a.EstimatedBytes) })
-	return out
-}
 
 // Groups packs unit tables that share one snapshot and one floor: the stream is held while a group loads, so
 // groups are kept small.
