@@ -130,9 +130,9 @@ func (g *Gate) Floor() *rowv1.Floor {
 // Limit is the smallest floor of the chunks in flight: nothing above it may be released (Invariant 3). nil: no limit.
 func (g *Gate) Limit() []byte { return g.limit }
 
-// Releasable reports whether a round that ends at position may go to the sink. Besides the hold, while
-// something is still to be loaded, or set aside to be loaded some day, a round waits until its transactions are visible at the source: what it
-// drops for chunks without a floor is remembered by nobody once the token has passed it, so a gate that
+// Releasable reports whether a round that ends at position may go to the sink. Besides the hold, while something is
+// still to be loaded, or set aside to be loaded some day, a round waits until its transactions are visible at the
+// source: what it drops for chunks without a floor is remembered by nobody once the token has passed it, so a gate that
 // starts there again could not ask later reads to see it (Invariant 4).
 func (g *Gate) Releasable(position []byte) bool {
 	if g.limit != nil && !below(position, g.limit, g.start) {

@@ -69,12 +69,6 @@ func broken(err error) error {
 	return diag.StateUnusable.New("catalog", err, "a page cannot be read")
 }
 
-// Tables adds the tables of pages to those that are there.
-func Tables(have []*rowv1.Table, pages [][]byte) ([]*rowv1.Table, error) {
-	err := Each(pages, func(d *connectorv1.DiscoverResponse) error { have = append(have, d.Tables...); return nil })
-	return have, err
-}
-
 // Writer makes pages of tables and steps as they come. The zero value is ready.
 type Writer struct {
 	page  connectorv1.DiscoverResponse

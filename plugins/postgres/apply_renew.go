@@ -81,7 +81,7 @@ func (a *applier) copyPieces(ctx context.Context, t *applyTable, in *copyIn, bin
 		failed = in.writeBytes(copyHeader)
 	}
 	for {
-		f, err := a.piece(ctx)
+		f, err := amid(ctx, a, a.pieces)
 		if err != nil {
 			return in.abort(err)
 		}
@@ -116,24 +116,4 @@ func (a *applier) endCopy(t *applyTable, in *copyIn, binary bool, want *rowv1.Ch
 		err = diag.CountDiffers.New(tableWhere(t.table), nil, "%d rows were read again, %d were written", want.GetRows(), rows)
 	}
 	return err
-}
-
-// piece is the next frame of an answer.
-func (a *applier) piece(ctx context.Context) (*sdk.Frame, error) {
-	for {
-		select {
-		case f := <-a.pieces:
-			return f, nil
-		case it, ok := <-a.items:
-			if !ok {
-				return nil, diag.CallCancelled.New("target", nil, "the stream ended before rows were read again")
-			}
-			if it.err != nil {
-				return nil, it.err
-			}
-			a.waiting = append(a.waiting, it)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
 }

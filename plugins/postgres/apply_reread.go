@@ -79,7 +79,7 @@ func (a *applier) question(ctx context.Context, e *apply.Effect, keys []apply.Re
 	if err != nil {
 		return nil, err
 	}
-	answer, err := a.awaitReread(ctx)
+	answer, err := amid(ctx, a, a.rereads)
 	if err != nil {
 		return nil, err
 	}
@@ -98,22 +98,22 @@ func (a *applier) keep(e *apply.Effect, keys []apply.Ref, c *rowv1.Coverage) err
 	return err
 }
 
-// awaitReread sets rounds aside that were already on their way.
-func (a *applier) awaitReread(ctx context.Context) (*rereadAnswer, error) {
+// amid waits for what the reader hands over while a round is under way. Rounds that were already on their way are set aside.
+func amid[T any](ctx context.Context, a *applier, from <-chan T) (one T, err error) {
 	for {
 		select {
-		case answer := <-a.rereads:
-			return answer, nil
+		case one = <-from:
+			return one, nil
 		case it, ok := <-a.items:
 			if !ok {
-				return nil, diag.CallCancelled.New("target", nil, "the stream ended before rows were read again")
+				return one, diag.CallCancelled.New("target", nil, "the stream ended before rows were read again")
 			}
 			if it.err != nil {
-				return nil, it.err
+				return one, it.err
 			}
 			a.waiting = append(a.waiting, it)
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return one, context.Cause(ctx)
 		}
 	}
 }

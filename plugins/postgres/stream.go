@@ -241,17 +241,26 @@ func (st *streamer) read(ctx context.Context) error {
 		if err != nil {
 			return mapError(err, st.where)
 		}
-		if n > 0 {
-			st.link.heard()
-			continue
+		if err := st.lives(n); err != nil {
+			return err
 		}
-		if st.link.silent() > deadAfter {
-			return diag.ConnLost.New(st.where, nil, "the server has not answered for %s", deadAfter)
+		if n > 0 {
+			continue
 		}
 		if err := st.quiet(); err != nil {
 			return err
 		}
 	}
+}
+
+// lives takes how much a read has brought, and gives a server up that has been silent for too long.
+func (st *streamer) lives(n int) error {
+	if n > 0 {
+		st.link.heard()
+	} else if st.link.silent() > deadAfter {
+		return diag.ConnLost.New(st.where, nil, "the server has not answered for %s", deadAfter)
+	}
+	return nil
 }
 
 // message handles one message of the replication protocol.

@@ -283,13 +283,8 @@ func (st *streamer) more() error {
 		return err
 	}
 	n, err := st.conn.fill(idleWait, behind, nil)
-	switch {
-	case err != nil:
+	if err != nil {
 		return mapError(err, st.where)
-	case n > 0:
-		st.link.heard()
-	case st.link.silent() > deadAfter:
-		return diag.ConnLost.New(st.where, nil, "the server has not answered for %s", deadAfter)
 	}
-	return nil
+	return st.lives(n)
 }
