@@ -120,15 +120,28 @@ func streaming(t *testing.T, name string, env ...string) (v *verbs, up func() *h
 	}
 }
 
-// A row that the target refuses while changes stream sets its table aside; the others go on, and one command brings it back.
-func TestAside_ARowThatTheTargetRefuses(t *testing.T) {
-	v, up, equal := streaming(t, "refused")
+// begin starts the pipeline and returns when it streams.
+func (v *verbs) begin(t *testing.T, up func() *harness.Process) *harness.Process {
+	t.Helper()
 	p := up()
 	v.run(t, 0, "apply", "-f", v.file)
 	awaitPhase(t, v.name, v.data, "streaming")
+	return p
+}
+
+// refuse lets the target refuse a row of b, and returns when b is set aside.
+func (v *verbs) refuse(t *testing.T) {
+	t.Helper()
 	dev.MustExec(t, v.target, "ALTER TABLE b ADD CONSTRAINT mine CHECK (n <> -77) NOT VALID")
 	dev.MustExec(t, v.source, "INSERT INTO b VALUES (900001, 'refused', -77, 900001)")
 	awaitAside(t, v.name, v.data, "public.b", "E5005")
+}
+
+// A row that the target refuses while changes stream sets its table aside; the others go on, and one command brings it back.
+func TestAside_ARowThatTheTargetRefuses(t *testing.T) {
+	v, up, equal := streaming(t, "refused")
+	p := v.begin(t, up)
+	v.refuse(t)
 	v.others(t, 910001)
 	v.run(t, 0, "reload", v.name) // nothing is mended yet: it fails again, and only it
 	v.others(t, 910002)
@@ -145,9 +158,7 @@ func TestAside_ARowThatTheTargetRefuses(t *testing.T) {
 // target has the column too; until then the command refuses, with the SQL.
 func TestAside_AColumnIsAddedAndEverythingIsKilled(t *testing.T) {
 	v, up, equal := streaming(t, "column")
-	p := up()
-	v.run(t, 0, "apply", "-f", v.file)
-	awaitPhase(t, v.name, v.data, "streaming")
+	p := v.begin(t, up)
 	dev.MustExec(t, v.source, "ALTER TABLE b ADD COLUMN extra int NOT NULL DEFAULT 7")
 	p.Kill()
 	p = up()
@@ -182,12 +193,8 @@ func TestAside_AColumnIsAddedAndEverythingIsKilled(t *testing.T) {
 // What the coordinator knew is lost while a table is set aside: nobody believes that it is in sync.
 func TestAside_IsKnownWhenTheCoordinatorsStateIsLost(t *testing.T) {
 	v, up, equal := streaming(t, "lostaside")
-	p := up()
-	v.run(t, 0, "apply", "-f", v.file)
-	awaitPhase(t, v.name, v.data, "streaming")
-	dev.MustExec(t, v.target, "ALTER TABLE b ADD CONSTRAINT mine CHECK (n <> -77) NOT VALID")
-	dev.MustExec(t, v.source, "INSERT INTO b VALUES (900001, 'refused', -77, 900001)")
-	awaitAside(t, v.name, v.data, "public.b", "E5005")
+	p := v.begin(t, up)
+	v.refuse(t)
 	p.Kill()
 	forget(t, v.data)
 	p = up()
