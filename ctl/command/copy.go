@@ -58,7 +58,7 @@ resumes where it was. Passwords: DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD,
 	fl.StringVar(&f.lane, "lane", "native", "native | arrow: how rows are encoded on the way")
 	offer(c, "verify", verifyWords)
 	offer(c, "lane", laneWords)
-	fl.Int32Var(&f.parallel, "parallel", 0, "chunks in flight at the same time (0: from the cores)")
+	fl.Int32Var(&f.parallel, "parallel", 0, "loads at the same time, each of some chunks (0: from the cores)")
 	fl.BoolVar(&f.truncate, "truncate", false, "empty target tables that have rows instead of refusing")
 	fl.BoolVar(&f.noSchema, "no-schema", false, "copy rows only: the tables exist at the target")
 	return c

@@ -57,7 +57,7 @@ type Schema struct {
 type Load struct {
 	WhenNotEmpty string `yaml:"when_not_empty" explain:"fail (default): refuse a target table that has rows. truncate: empty it first."`
 	Chunk        Chunk  `yaml:"chunk" explain:"Size of chunks."`
-	Parallel     string `yaml:"parallel" explain:"auto (default), or how many chunks are in flight at the same time."`
+	Parallel     string `yaml:"parallel" explain:"auto (default), or how many loads run at the same time, each of some chunks."`
 	Lane         string `yaml:"lane" explain:"native (default): rows keep the database's own encoding where both ends share it. arrow: always decoded."`
 }
 
