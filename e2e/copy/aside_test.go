@@ -76,7 +76,7 @@ func awaitMended(t *testing.T, name, data string) {
 		}
 		return nil
 	})
-	requireCompared(t, name, data, true)
+	requireCompared(t, name, data)
 }
 
 // others shows that all but one table go on, by a change of each.

@@ -3,10 +3,12 @@ package fleet_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
@@ -54,19 +56,34 @@ func readEntry(t *testing.T, key, value []byte) entry {
 	return e
 }
 
-// inFlight are the chunks that are granted and not written.
-func (l *ledger) inFlight(t *testing.T) (out []entry) {
+// await waits for a chunk that is granted, not written, and as told, and misses none, however short its time. It returns
+// all that it has seen.
+func (l *ledger) await(t *testing.T, timeout time.Duration, is func(entry) bool) (seen []entry, ok bool) {
 	t.Helper()
-	r, err := l.client.Get(t.Context(), ledgerRoot, clientv3.WithPrefix())
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	now, err := l.client.Get(ctx, ledgerRoot, clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, kv := range r.Kvs {
-		if e := readEntry(t, kv.Key, kv.Value); e.Granted && !e.Written {
-			out = append(out, e)
+	found := func(kv *mvccpb.KeyValue) bool {
+		e := readEntry(t, kv.Key, kv.Value)
+		if e.Granted && !e.Written {
+			seen = append(seen, e)
+		}
+		return e.Granted && !e.Written && is(e)
+	}
+	if slices.ContainsFunc(now.Kvs, found) {
+		return seen, true
+	}
+	for r := range l.client.Watch(ctx, ledgerRoot, clientv3.WithPrefix(), clientv3.WithRev(now.Header.Revision+1)) {
+		for _, ev := range r.Events {
+			if ev.Type == clientv3.EventTypePut && found(ev.Kv) {
+				return seen, true
+			}
 		}
 	}
-	return out
+	return seen, false
 }
 
 // grants are all that were ever made, by chunk, in order.
