@@ -87,7 +87,7 @@ func explainField(name, text string) view.Listing {
 // WhatHappens is what becomes of the work after an error of a class.
 func WhatHappens(c diag.Class) string {
 	return map[diag.Class]string{diag.Retry: "Drover tries again", diag.Fenced: "somebody newer goes on", diag.Hold: "one table or step waits for a person",
-		diag.Fatal: "the pipeline waits for a person", diag.BadUsage: "nothing was started"}[c]
+		diag.Fatal: "the pipeline waits for a person", diag.BadUsage: "nothing was started", diag.Ended: "the command ends; what it waited for is not undone"}[c]
 }
 
 func (e *env) versionCmd() *cobra.Command {

@@ -9,7 +9,7 @@ var (
 	NoPipeline   = register(Code{"E1004", "no such pipeline", "No pipeline of that name is known to this coordinator.", "List them with `drover list`.", BadUsage})
 	NoCoord      = register(Code{"E1005", "no coordinator answers", "Commands talk to a coordinator over its socket or address.", "Start one with `drover up --data DIR`, or name it with --data or --coordinator.", Retry})
 	SameDatabase = register(Code{"E1006", "source and target are the same database", "Both addresses lead to one database, or to a primary and its standby: emptying the target would empty the source.", "Name another database as the target.", BadUsage})
-	TimedOut     = register(Code{"E1007", "the time of --timeout has passed", "The command ended without what it waited for; it undoes nothing, and a pipeline at a coordinator keeps running.", "Look at it with `drover status PIPELINE`, or give the command more time.", Retry})
+	TimedOut     = register(Code{"E1007", "the time of --timeout has passed", "The command ended without what it waited for; it undoes nothing, and a pipeline at a coordinator keeps running.", "Look at it with `drover status PIPELINE`, or give the command more time.", Ended})
 
 	Unreachable  = register(Code{"E2001", "the database cannot be reached", "No connection could be made to the host and port.", "Check host, port, firewall and that the server runs; an agent near the database can dial out for you.", Retry})
 	AuthFailed   = register(Code{"E2002", "the database refuses the login", "User name, password or pg_hba.conf do not allow it.", "Set the password (prompt, env:, file:, PGPASSWORD, .pgpass) or correct pg_hba.conf.", Fatal})

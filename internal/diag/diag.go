@@ -23,6 +23,8 @@ const (
 	Fatal
 	// BadUsage: the command line or the pipeline file is wrong.
 	BadUsage
+	// Ended: the command gave up waiting; nothing is wrong with what it waited for.
+	Ended
 )
 
 // Code is an entry of the registry.

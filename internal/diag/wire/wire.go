@@ -26,6 +26,7 @@ var classes = map[diag.Class]fleetv1.FailureClass{
 	diag.Hold:     fleetv1.FailureClass_FAILURE_CLASS_HOLD,
 	diag.Fatal:    fleetv1.FailureClass_FAILURE_CLASS_FATAL,
 	diag.BadUsage: fleetv1.FailureClass_FAILURE_CLASS_FATAL,
+	diag.Ended:    fleetv1.FailureClass_FAILURE_CLASS_FATAL,
 }
 
 // Failure turns an error into what travels: code, where, why, fix. An error without a code becomes
