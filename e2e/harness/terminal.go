@@ -109,10 +109,12 @@ func (x *Terminal) WaitFor(t testing.TB, text string, timeout time.Duration) {
 	})
 }
 
-// Wait waits for the end and returns the exit code, -1 for a signal.
+// Wait waits for the end, and for all that was written until then, and returns the exit code, -1 for a signal.
 func (x *Terminal) Wait() int {
+	err := x.child.Err()
+	<-x.read
 	var exit *exec.ExitError
-	if errors.As(x.child.Err(), &exit) {
+	if errors.As(err, &exit) {
 		return exit.ExitCode()
 	}
 	return 0
