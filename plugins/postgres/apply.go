@@ -17,10 +17,11 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
-// applySettings: rows are found by key through its index, whatever the statistics of a table that was filled a
-// moment ago say; a cached plan must not turn into a scan of the table per row, and planning arrays anew for
+// applySettings: rows are found by key through its index, one by one, whatever the statistics of a table that was filled a
+// moment ago say (matchKey); a cached plan must not turn into a scan of the table per row, and planning arrays anew for
 // every round costs more than it brings. Commits do not wait for the disk: what acknowledges them does (durable).
 const applySettings = `SET synchronous_commit = off; SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+	SET enable_bitmapscan = off; SET enable_indexonlyscan = off;
 	SET plan_cache_mode = force_generic_plan; SET application_name = `
 
 // appliers waits for readers that outlive their Apply by a moment: only the end of the stream interrupts next.

@@ -53,10 +53,17 @@ func (a *applyTable) allColumns() []int {
 	return out
 }
 
+// matchKey finds rows of t by what was sent. A list of one leaves the planner nothing but to look each row up through the
+// index of the key: an equality it could also use the other way round, all that was sent for each row of the table,
+// which it does when the statistics say that a table of many pages has no rows.
 func (a *applyTable) matchKey() string {
 	var out []string
 	for _, i := range a.keyColumns() {
-		out = append(out, fmt.Sprintf("t.%s = s.c%d", ident(a.columns[i].name), i))
+		form := "t.%s = s.c%d"
+		if a.columns[i].listed {
+			form = "t.%s = ANY (ARRAY[s.c%d])"
+		}
+		out = append(out, fmt.Sprintf(form, ident(a.columns[i].name), i))
 	}
 	return strings.Join(out, " AND ")
 }

@@ -35,6 +35,7 @@ type applyColumn struct {
 	encoding encoding
 	codec    valueCodec
 	key      bool
+	listed   bool // can be looked for in a list; not an array, of which a list would be one more dimension
 	always   bool // GENERATED ALWAYS AS IDENTITY: UPDATE cannot set it
 	match    matching
 }
@@ -109,11 +110,12 @@ type targetType struct {
 	Identity string
 	Match    matching
 	Parted   bool
+	Listed   bool
 }
 
 func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
 	rows, err := conn.Query(ctx, `SELECT a.attname::text, a.atttypid, t.typarray, format_type(a.atttypid, -1), a.attidentity::text,
-			`+matchingSQL+`, c.relkind = 'p'
+			`+matchingSQL+`, c.relkind = 'p', t.typcategory <> 'A'
 		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class c ON c.oid = a.attrelid
 		WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped`, targetName(a.table))
 	if err != nil {
@@ -151,7 +153,7 @@ func (a *applyTable) lookUp(ctx context.Context, conn *pgx.Conn) error {
 // fit decides as what the column's values are sent to the target.
 func (c *applyColumn) fit(ctx context.Context, conn *pgx.Conn, tt targetType) error {
 	source := c.oid
-	c.match, c.at = tt.Match, tt.OID
+	c.match, c.at, c.listed = tt.Match, tt.OID, tt.Listed
 	c.oid, c.arrayOID, c.resolved, c.always = tt.OID, tt.ArrayOID, tt.Resolved, tt.Identity == "a"
 	if c.encoding == encodeText {
 		c.oid, c.arrayOID, c.cast = oidText, oidTextArray, tt.OID != oidText

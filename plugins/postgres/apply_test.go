@@ -2,7 +2,11 @@ package postgres
 
 import (
 	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/droverdb/drover/deploy/dev"
 	"github.com/droverdb/drover/internal/diag"
@@ -57,6 +61,33 @@ func movesCarry(t *testing.T, native string) {
 	st.round(20, tb, ch('U', "2", "2|?|c2"), ch('D', "2", "2"), moved(1, "7", "7|?|?"), ch('D', "5", "5"), moved(3, "2", "2|?|x"))
 	wantRows(t, url, allRows, "(2,a5,x) (4,n,b1) (7,a2,c2)")
 	st.close()
+}
+
+// A table that was analysed while its rows were not visible has many pages and no rows, says the planner, and would like
+// to look through all that was sent for each row of it.
+func TestApply_LooksRowsUpWhateverTheStatistics(t *testing.T) {
+	tb := testTable(0, "t", 2, "a int4", "k text", "v text")
+	url, _, st := startApply(t, arrowio.NativePGBinary, `CREATE DOMAIN kind AS int; CREATE TABLE t (a kind, k varchar(9), v text, PRIMARY KEY (k, a));
+		INSERT INTO t SELECT 1, i, repeat('v', 500) FROM generate_series(1, 2000) i; ANALYZE t; UPDATE pg_class SET reltuples = 0 WHERE relname = 't'`, tb)
+	var updates, deletes []change
+	for i := range 100 {
+		k := fmt.Sprintf("1|%d", 1+i*7)
+		updates, deletes = append(updates, ch('U', k, k+"|new")), append(deletes, ch('D', k, k))
+	}
+	st.round(10, tb, updates...)
+	wantRows(t, url, "SELECT count(*) FROM t WHERE v = 'new'", "100")
+	st.round(20, tb, deletes...)
+	wantRows(t, url, "SELECT count(*) FROM t", "1900")
+	st.close()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) { // the server counts a little later
+		passes := strings.TrimSpace(dev.MustQuery(t, url, "SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 't'"))
+		if n, err := strconv.Atoi(passes); err == nil && n >= 200 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("200 rows were looked up in %s passes over the index", passes)
+		}
+	}
 }
 
 func TestApply_AsksForARereadAndKeepsItsCoverage(t *testing.T) {
