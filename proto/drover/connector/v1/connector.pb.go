@@ -1036,7 +1036,10 @@ type PrepareRequest struct {
 	Tables   []*v1.Table            `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
 	// Answer only once every transaction has ended that ran when the tables were published: then everything that the log
 	// held by now is visible to new snapshots.
-	Settle        bool `protobuf:"varint,3,opt,name=settle,proto3" json:"settle,omitempty"`
+	Settle bool `protobuf:"varint,3,opt,name=settle,proto3" json:"settle,omitempty"`
+	// Of tables, when settling: those that are published anew. All others must be published still: their changes were sent without
+	// a gap so far, and whatever keeps them back is not mended in silence.
+	Anew          []uint32 `protobuf:"varint,4,rep,packed,name=anew,proto3" json:"anew,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1093,13 @@ func (x *PrepareRequest) GetSettle() bool {
 		return x.Settle
 	}
 	return false
+}
+
+func (x *PrepareRequest) GetAnew() []uint32 {
+	if x != nil {
+		return x.Anew
+	}
+	return nil
 }
 
 type PrepareResponse struct {
@@ -3104,11 +3114,12 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\vnot_carried\x18\x03 \x03(\v2\x1f.drover.connector.v1.NotCarriedR\n" +
 	"notCarried\x128\n" +
 	"\bproblems\x18\x04 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
-	"\x06packed\x18\x05 \x03(\fR\x06packed\"r\n" +
+	"\x06packed\x18\x05 \x03(\fR\x06packed\"\x86\x01\n" +
 	"\x0ePrepareRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12,\n" +
 	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x16\n" +
-	"\x06settle\x18\x03 \x01(\bR\x06settle\"e\n" +
+	"\x06settle\x18\x03 \x01(\bR\x06settle\x12\x12\n" +
+	"\x04anew\x18\x04 \x03(\rR\x04anew\"e\n" +
 	"\x0fPrepareResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\x12\x1c\n" +
 	"\tprintable\x18\x02 \x01(\tR\tprintable\x12\x18\n" +
