@@ -143,3 +143,38 @@ func TestGone_ThePublicationIsDropped(t *testing.T) {
 	v.run(t, 0, "delete", v.name, "--yes", "--confirm", v.name)
 	p.Stop(10 * time.Second)
 }
+
+// A table that is made while a pipeline follows is named, once in the log, with a command that copies it beside the others.
+// One that the selection leaves out is not.
+func TestGone_ANewTableIsNamedAndCopiedByAnotherPipeline(t *testing.T) {
+	v := &verbs{data: t.TempDir(), file: t.TempDir() + "/p.yaml", name: "newer", source: dev.Database(t), target: dev.Database(t)}
+	dev.MustExec(t, v.source, three+"CREATE TABLE scratch_1 (id int)")
+	v.write(t, "tables: {exclude: ['public.scratch*']}\ncdc: {heartbeat: 1s}")
+	p := v.begin(t, func() *harness.Process {
+		p := harness.Start(t, harness.Command{Args: []string{"up", "--data", v.data}})
+		p.WaitForOutput(t, "drover is up", 20*time.Second)
+		return p
+	})
+	dev.MustExec(t, v.source, "CREATE TABLE d (id bigint PRIMARY KEY, b bigint REFERENCES b); INSERT INTO d SELECT i, i FROM generate_series(1, 500) i; CREATE TABLE scratch_2 (id int)")
+	const command = "drover copy SRC DST --follow --name newer_more --tables 'public.d'"
+	harness.Eventually(t, 90*time.Second, func() error {
+		if r := harness.MustRun(t, "status", v.name, "--data", v.data); !strings.Contains(r.Stderr, "next: "+command) {
+			return fmt.Errorf("the new table is not named: %s", r)
+		}
+		return nil
+	})
+	if r := harness.MustRun(t, "status", v.name, "--data", v.data, "-o", "json"); !strings.Contains(r.Stdout, "W4013") || strings.Contains(r.Stdout, "scratch_2") {
+		t.Errorf("not what is new: %s", r)
+	}
+	if r := harness.MustRun(t, "logs", v.name, "--data", v.data); strings.Count(r.Stdout, "W4013") != 1 || !strings.Contains(r.Stdout, "source › table public.d") {
+		t.Errorf("it is not told once: %s", r)
+	}
+	data := t.TempDir()
+	more := harness.Start(t, harness.Command{Args: []string{"copy", v.source, v.target, "--follow", "--name", "newer_more", "--tables", "public.d", "--data", data}})
+	awaitPhase(t, "newer_more", data, "streaming")
+	dev.MustExec(t, v.source, "UPDATE d SET b = id + 1; DELETE FROM d WHERE id % 5 = 0; DROP TABLE scratch_1, scratch_2")
+	v.others(t, 910001)
+	v.equal(t)
+	more.Stop(10 * time.Second)
+	p.Stop(10 * time.Second)
+}
