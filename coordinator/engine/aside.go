@@ -19,7 +19,7 @@ import (
 
 // ownReasons come from the data or the definition of one table, and from nothing that others share.
 var ownReasons = []diag.Code{diag.SchemaChanged, diag.RowRefused, diag.MissingRow, diag.RowTooLarge, diag.NoIdentity,
-	diag.NotEmpty, diag.RowUnreadable}
+	diag.NotEmpty, diag.RowUnreadable, diag.NotSent}
 
 // miscounts is how often a chunk of which fewer rows arrive than were sent is tried: a trigger or rule at the target.
 const miscounts = 5
@@ -36,33 +36,70 @@ func (p *Pipeline) blamed(f *fleetv1.Failure) *table {
 	return p.tables[f.Table-1]
 }
 
-// last reports whether no other table is left: then the pipeline stops where it is, and may go on from there.
-func (p *Pipeline) last(t *table) bool {
-	return !slices.ContainsFunc(p.tables, func(x *table) bool { return x != t && x.failure == nil })
+// never reports whether changes that a failure is about are not in the log as the server reads it: to stop before them is
+// no way to have them later.
+func never(f *fleetv1.Failure) bool {
+	return f.GetCode() == diag.NotSent.ID || f.GetCode() == diag.PublicationGone.ID
 }
 
-// spare lets the rest go on without the one table that an attempt has failed for.
+// struck are the sound tables that a failure is about, and about nothing else.
+func (p *Pipeline) struck(f *fleetv1.Failure) (out []*table) {
+	if never(f) && f.Table == 0 {
+		return p.sound()
+	}
+	if p.blamed(f) == nil {
+		return nil
+	}
+	for _, n := range append([]uint32{f.Table}, f.Also...) {
+		if n > 0 && int(n) <= len(p.tables) && p.tables[n-1].failure == nil {
+			out = append(out, p.tables[n-1])
+		}
+	}
+	return out
+}
+
+// last reports whether no other table is left: then the pipeline stops where it is, and may go on from there.
+func (p *Pipeline) last(tables ...*table) bool {
+	return !slices.ContainsFunc(p.tables, func(x *table) bool { return x.failure == nil && !slices.Contains(tables, x) })
+}
+
+// hopeless: all tables are set aside, and none is to be loaded again.
+func (p *Pipeline) hopeless() bool {
+	return !slices.ContainsFunc(p.tables, func(t *table) bool { return t.failure == nil || t.Again })
+}
+
+// spare lets the rest go on without the tables that an attempt has failed for. Where changes never come, no table is spared
+// from being set aside, not even the last: the next attempt ends when the target knows.
 func (p *Pipeline) spare(ctx context.Context, err error) bool {
 	f := wire.Failure(err)
-	t := p.blamed(f)
-	if t == nil || t.failure == nil && p.last(t) {
+	struck := p.struck(f)
+	if len(struck) == 0 {
+		return p.blamed(f) != nil && !p.hopeless()
+	}
+	if !never(f) && p.last(struck...) {
 		return false
 	}
-	if t.failure == nil {
-		_ = p.save(ctx, p.failTable(t, f)) // it is also found again by trying again
+	var changes []store.Change
+	for i, t := range struck {
+		own := proto.CloneOf(f)
+		if i > 0 && f.Table > 0 {
+			own.Where = "source › table " + t.name()
+		}
+		changes = append(changes, p.failTable(t, own))
 	}
+	_ = p.save(ctx, changes...) // it is also found again by trying again
 	return true
 }
 
 // failTable takes a table out; whoever saves the change makes it last.
 func (p *Pipeline) failTable(t *table, f *fleetv1.Failure) store.Change {
 	f = proto.CloneOf(f)
-	f.Table, f.Class = t.Index+1, fleetv1.FailureClass_FAILURE_CLASS_HOLD
+	f.Table, f.Also, f.Class = t.Index+1, nil, fleetv1.FailureClass_FAILURE_CLASS_HOLD
 	again := "drover reload " + p.name + " " + t.name()
 	if !p.follow() {
 		again = "Then run the same copy again; where a coordinator runs: " + again
 	}
-	if !slices.Contains(f.Fix, again) {
+	if f.Code != diag.PublicationGone.ID && !slices.Contains(f.Fix, again) {
 		f.Fix = append(f.Fix, again)
 	}
 	t.failure, t.Failure, t.Compared, t.Aside, t.Again, t.Clear = f, store.Wire(f), "", false, false, false

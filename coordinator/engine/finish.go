@@ -45,8 +45,8 @@ func (p *Pipeline) allPassed() bool {
 	return true
 }
 
-// keepStreaming lasts until somebody stops it or the stream breaks. Values of sequences are carried over beside it, and tables that
-// were not compared are tried again.
+// keepStreaming lasts until somebody stops it or the stream breaks. Values of sequences are carried over beside it, new tables
+// looked for, and tables that were not compared are tried again.
 func (p *Pipeline) keepStreaming(ctx context.Context) error {
 	if !p.follow() {
 		return nil
@@ -54,12 +54,19 @@ func (p *Pipeline) keepStreaming(ctx context.Context) error {
 	if err := p.enter(ctx, controlv1.Phase_PHASE_STREAMING); err != nil {
 		return err
 	}
+	var look time.Time
 	for next := time.Now().Add(compareEvery); ; {
 		if err := p.pump(ctx, sequencesEvery, func() bool { return true }); err != nil {
 			return err
 		}
 		if err := p.carrySequences(ctx); err != nil {
 			return err
+		}
+		if began := time.Now(); !began.Before(look) {
+			if err := p.lookForTables(ctx); err != nil {
+				return err
+			}
+			look = time.Now().Add(max(tablesEvery, tablesShare*time.Since(began)))
 		}
 		if len(p.uncompared()) == 0 || time.Now().Before(next) {
 			continue

@@ -69,6 +69,7 @@ type Pipeline struct {
 	waiting  string
 	waits    map[uint64]string // what tasks say that they wait for in a database
 	run      attempt
+	others   []string                // tables that the selection includes and the pipeline does not have
 	astray   map[seat]*fleetv1.Hello // who reaches something else than the databases, in these sessions
 	rate     rate
 	adopted  bool // whether this term has looked for tasks to adopt

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 
 	"github.com/droverdb/drover/coordinator/lease"
 	"github.com/droverdb/drover/coordinator/plan"
@@ -46,8 +45,7 @@ func (p *Pipeline) recover(ctx context.Context) error {
 	if err := p.reloadTables(ctx); err != nil {
 		return err
 	}
-	waits := slices.ContainsFunc(p.tables, func(t *table) bool { return t.Again })
-	if n := p.failed(); n > 0 && n == len(p.tables) && !waits {
+	if n := len(p.tables); n > 0 && p.hopeless() {
 		return wire.Error(p.tables[n-1].failure)
 	}
 	return nil
@@ -58,7 +56,7 @@ func (p *Pipeline) prepareSlot(ctx context.Context) error {
 		return nil
 	}
 	r, err := p.call(ctx, p.run.reader, p.onSource(&fleetv1.Task{Work: &fleetv1.Task_Prepare{
-		Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: p.rows()}}}), nil)
+		Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: rowsOf(p.sound())}}}), nil)
 	if err != nil {
 		return err
 	}

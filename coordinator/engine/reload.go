@@ -87,11 +87,11 @@ func (p *Pipeline) settle() error {
 	if len(wait) == 0 {
 		return nil
 	}
-	var rows []*rowv1.Table // published: a table that was dropped and made again is another one for the log
-	for _, t := range append(p.sound(), wait...) {
-		rows = append(rows, t.row)
+	req := &connectorv1.PrepareRequest{Pipeline: p.name, Tables: rowsOf(append(p.sound(), wait...)), Settle: true}
+	for _, t := range wait { // published anew: a table that was dropped and made again is another one for the log
+		req.Anew = append(req.Anew, t.Index)
 	}
-	prepare := &fleetv1.Task{Work: &fleetv1.Task_Prepare{Prepare: &connectorv1.PrepareRequest{Pipeline: p.name, Tables: rows, Settle: true}}}
+	prepare := &fleetv1.Task{Work: &fleetv1.Task_Prepare{Prepare: req}}
 	return p.beside(prepare, wait, func(*fleetv1.Result) error {
 		end := &fleetv1.Task{Work: &fleetv1.Task_Position{Position: &connectorv1.PositionRequest{Pipeline: p.name}}}
 		return p.beside(end, wait, func(r *fleetv1.Result) error {
@@ -102,7 +102,8 @@ func (p *Pipeline) settle() error {
 	})
 }
 
-// beside runs a task at the source while everything goes on. A failure of the tables' own makes them stay set aside.
+// beside runs a task at the source while everything goes on. A failure of the tables' own makes them stay set aside, or the one
+// that it names; of a table that is sound, it ends the attempt like any other.
 func (p *Pipeline) beside(t *fleetv1.Task, wait []*table, then func(*fleetv1.Result) error) error {
 	t.Epoch = p.state.Epoch
 	id, err := p.assign(p.run.reader, p.onSource(t), func(m fleet.Message) {
@@ -115,24 +116,40 @@ func (p *Pipeline) beside(t *fleetv1.Task, wait []*table, then func(*fleetv1.Res
 			if err := then(m.Result); err != nil {
 				p.stop = err
 			}
-		case ownReason(f.Code):
-			var changes []store.Change
-			for _, t := range wait {
-				p.failTable(t, f)
-				t.Aside = true
-				changes = append(changes, store.PutTable(p.name, t.Table))
-			}
-			if p.keep(changes); p.stop == nil && p.failed() == len(p.tables) {
-				p.stop = wire.Error(f)
-			}
-		default:
+		case len(p.struck(f)) > 0 || !ownReason(f.Code):
 			p.stop = wire.Error(f)
+		default:
+			p.stayAside(wait, f)
 		}
 	})
 	if err == nil {
 		p.run.tasks[id] = true
 	}
 	return err
+}
+
+// stayAside keeps tables set aside that were to be loaded again: the one that a failure names, while the others try again, or all.
+func (p *Pipeline) stayAside(wait []*table, f *fleetv1.Failure) {
+	stay := wait
+	if t := p.blamed(f); slices.Contains(wait, t) {
+		stay = []*table{t}
+	}
+	var changes []store.Change
+	for _, t := range stay {
+		p.failTable(t, f)
+		t.Aside = true
+		changes = append(changes, store.PutTable(p.name, t.Table))
+	}
+	p.keep(changes)
+	switch {
+	case p.stop != nil:
+	case p.hopeless():
+		p.stop = wire.Error(f)
+	case len(stay) < len(wait):
+		if err := p.settle(); err != nil {
+			p.stop = err
+		}
+	}
 }
 
 // settled ends the attempt once the stream has passed what it has to: the next one empties the tables, behind its fence.

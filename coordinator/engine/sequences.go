@@ -83,14 +83,17 @@ func (p *Pipeline) carrySequences(ctx context.Context) error {
 		_, err = p.call(ctx, p.run.writer, p.onSink(&fleetv1.Task{Work: &fleetv1.Task_Schema{
 			Schema: &connectorv1.ApplySchemaRequest{Pipeline: p.name, Epoch: p.state.Epoch, Steps: moved, Parallel: 1}}}), nil)
 	}
-	switch {
-	case err == nil && len(moved) > 0:
+	if err == nil && len(moved) > 0 {
 		return p.rememberValues(moved)
-	case err == nil:
-	case diag.Find(err) == nil:
-		return err
-	default:
-		p.note("warn", "values of sequences: "+err.Error())
 	}
+	return p.bear("values of sequences", err)
+}
+
+// bear notes what has failed beside the stream, which does not depend on it. An error without a code ends the attempt.
+func (p *Pipeline) bear(what string, err error) error {
+	if err == nil || diag.Find(err) == nil {
+		return err
+	}
+	p.note("warn", what+": "+err.Error())
 	return nil
 }

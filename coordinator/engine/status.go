@@ -83,6 +83,7 @@ func (p *Pipeline) catalogStatus(s *controlv1.Status) {
 		s.NotCarried = append(s.NotCarried, &connectorv1.NotCarried{Kind: x.Kind, Object: x.Object,
 			Reason: "it would act while changes are applied, so it waits for the cutover", Todo: strings.Join(x.Sql, ";\n") + ";"})
 	}
+	s.NotCarried = append(s.NotCarried, p.notCopied()...)
 	if p.state.Finished {
 		s.StepsDone = s.StepsTotal
 	}

@@ -91,9 +91,11 @@ func (p *Pipeline) sort() {
 }
 
 // rows are all tables without their columns: for whoever only has to name them.
-func (p *Pipeline) rows() []*rowv1.Table {
-	out := make([]*rowv1.Table, len(p.tables))
-	for i, t := range p.tables {
+func (p *Pipeline) rows() []*rowv1.Table { return rowsOf(p.tables) }
+
+func rowsOf(tables []*table) []*rowv1.Table {
+	out := make([]*rowv1.Table, len(tables))
+	for i, t := range tables {
 		out[i] = t.row
 	}
 	return out

@@ -77,6 +77,8 @@ type Error struct {
 	Cause error
 	// Table is the number in its pipeline of the one table that the error is about, plus 1; 0: none, or more than one.
 	Table uint32
+	// Also are more tables of which the same is true, by their numbers plus 1.
+	Also []uint32
 }
 
 // New makes an error of a code. cause may be nil.

@@ -172,7 +172,7 @@ func TestPrepare_SettlesAndPublishesWhatWasMadeAnew(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := r.src.Prepare(t.Context(), &connectorv1.PrepareRequest{Pipeline: r.pipeline(), Tables: r.tables, Settle: true})
+		_, err := r.src.Prepare(t.Context(), &connectorv1.PrepareRequest{Pipeline: r.pipeline(), Tables: r.tables, Settle: true, Anew: []uint32{0}})
 		done <- err
 	}()
 	select {

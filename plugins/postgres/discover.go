@@ -77,6 +77,9 @@ func readCatalog(ctx context.Context, tx pgx.Tx, req *connectorv1.DiscoverReques
 	if req.ValuesOnly {
 		return c, c.readSequences(ctx)
 	}
+	if req.NamesOnly {
+		return c, c.readRelations(ctx)
+	}
 	for _, read := range []struct {
 		what string
 		f    func(context.Context) error

@@ -100,7 +100,7 @@ func (c *catalog) newTable(r *pgRel) *rowv1.Table {
 	ref := &rowv1.TableRef{Schema: r.Schema, Name: r.Name}
 	return &rowv1.Table{
 		Index: uint32(len(c.tables)), Source: ref, Target: &rowv1.TableRef{Schema: r.Schema, Name: r.Name},
-		Lane: sdk.LanePGCopyBinary, EstimatedRows: int64(max(r.Rows, 0)), EstimatedBytes: r.Bytes,
+		NativeId: r.Oid, Lane: sdk.LanePGCopyBinary, EstimatedRows: int64(max(r.Rows, 0)), EstimatedBytes: r.Bytes,
 	}
 }
 

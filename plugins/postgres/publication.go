@@ -113,10 +113,21 @@ func publish(ctx context.Context, conn *pgx.Conn, name string, tables []*rowv1.T
 	}
 	for _, q := range sql {
 		if _, err := conn.PgConn().Exec(ctx, q).ReadAll(); err != nil {
-			return publishError(err, conn, name)
+			return publishError(ctx, err, conn, name, tables)
 		}
 	}
 	return nil
+}
+
+// stillPublished refuses to publish again in silence what should have been published all the time.
+func stillPublished(ctx context.Context, conn *pgx.Conn, name string, tables []*rowv1.Table, anew []uint32) error {
+	w := newWatch(name, nil)
+	for _, t := range tables {
+		if !slices.Contains(anew, t.GetIndex()) {
+			w.expect(relationName(t.GetSource().GetSchema(), t.GetSource().GetName()), t.GetIndex(), t.GetNativeId())
+		}
+	}
+	return w.ensure(ctx, conn)
 }
 
 // afterRunning waits until every transaction that runs now has ended. A commit that is in the log, and may be passed by a
@@ -139,7 +150,7 @@ func afterRunning(ctx context.Context, conn *pgx.Conn, where string) error {
 	}
 }
 
-func publishError(err error, conn *pgx.Conn, name string) error {
+func publishError(ctx context.Context, err error, conn *pgx.Conn, name string, tables []*rowv1.Table) error {
 	var pe *pgconn.PgError
 	where := "source › publication " + name
 	switch {
@@ -148,8 +159,8 @@ func publishError(err error, conn *pgx.Conn, name string) error {
 		user, db := conn.Config().User, conn.Config().Database
 		return diag.NoCreate.New(where, serverError{pe}, "role %s", user).
 			WithFix("GRANT CREATE ON DATABASE "+ident(db)+" TO "+ident(user)+";", "-- and let "+ident(user)+" own the tables it is to follow")
-	case slices.Contains([]string{"42P01", "3F000"}, pe.Code):
-		return diag.SchemaChanged.New(where, serverError{pe}, "a table of the pipeline is gone")
+	case noTable(pe):
+		return aboutMissing(ctx, conn, err, tables)
 	}
 	return mapError(err, where)
 }

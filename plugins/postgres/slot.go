@@ -100,6 +100,11 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 	if err := checkIdentity(ctx, conn, tables); err != nil {
 		return nil, err
 	}
+	if req.GetSettle() {
+		if err := stillPublished(ctx, conn, name, tables, req.GetAnew()); err != nil {
+			return nil, err
+		}
+	}
 	if err := publish(ctx, conn, name, tables); err != nil {
 		return nil, err
 	}

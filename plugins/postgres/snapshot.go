@@ -142,11 +142,14 @@ func snapshotAfter(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table, f
 	}
 }
 
+// noTable: a table that was named is not there, or not even its schema.
+func noTable(pe *pgconn.PgError) bool { return pe.Code == "42P01" || pe.Code == "3F000" }
+
 // aboutMissing names the table that is not there any more, when several were asked for.
 func aboutMissing(ctx context.Context, conn *pgx.Conn, err error, tables []*rowv1.Table) error {
 	coded := aboutTables(mapError(err, tableNames(tables)), tables)
 	var pe *pgconn.PgError
-	if len(tables) < 2 || !errors.As(err, &pe) || pe.Code != "42P01" {
+	if len(tables) < 2 || !errors.As(err, &pe) || !noTable(pe) {
 		return coded
 	}
 	var at int

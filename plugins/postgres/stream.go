@@ -2,12 +2,14 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
@@ -99,7 +101,7 @@ func (s *Source) Stream(ctx context.Context, start *connectorv1.StreamRequest_St
 		_ = side.Close(context.WithoutCancel(ctx))
 		return err
 	}
-	st.link = newLink(st.conn, s.cfg, side, from, about.feedback, heartbeatOf(s.cfg))
+	st.link = newLink(st.conn, s.cfg, side, about.watch, from, about.feedback, heartbeatOf(s.cfg))
 	return st.link.while(ctx, acks, st.read)
 }
 
@@ -114,6 +116,7 @@ func heartbeatOf(cfg Config) time.Duration {
 type inspected struct {
 	binary   bool
 	feedback time.Duration
+	watch    *watch
 }
 
 // inspect verifies that the slot still has everything after from, and learns how to read it.
@@ -133,9 +136,11 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 	var types []uint32
 	textOnly := false
 	seen := map[uint32]bool{}
-	st.wanted, st.lane, st.aside = map[string]uint32{}, start.GetLane(), start.GetAside()
+	st.lane, st.aside = start.GetLane(), start.GetAside()
+	in.watch = newWatch(name, st.aside)
+	st.wanted = in.watch.wanted
 	st.shelf, err = sdk.NewTables(start.GetTables(), start.GetPacked(), func(t *rowv1.Table) {
-		st.wanted[relationName(t.GetSource().GetSchema(), t.GetSource().GetName())] = t.GetIndex()
+		in.watch.expect(relationName(t.GetSource().GetSchema(), t.GetSource().GetName()), t.GetIndex(), t.GetNativeId())
 		for _, c := range t.GetColumns() {
 			textOnly = textOnly || c.GetTextOnly()
 			if !seen[c.GetNativeId()] {
@@ -161,6 +166,9 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 		return in, err
 	} else if st.from > lsn {
 		return in, diag.PositionForeign.New(st.where, nil, "the target is at %s, the source's log ends at %s", formatLSN(st.from), end)
+	}
+	if err := in.watch.ensure(ctx, side); err != nil {
+		return in, err
 	}
 	st.xid = xmax
 	in.feedback = 10 * time.Second
@@ -271,13 +279,22 @@ func (st *streamer) message(typ byte, body []byte) error {
 	case isLong:
 		return st.long(body)
 	case 'E':
-		return mapError(serverSays(body), st.where)
+		return st.refused(serverSays(body))
 	case 'N', 'S':
 		return nil
 	case 'c', 'C', 'Z':
 		return diag.ConnLost.New(st.where, nil, "the server ended the stream")
 	}
 	return diag.StreamBroken.New(st.where, nil, "protocol message %q", typ)
+}
+
+// refused gives an error of the server its code: while it reads the log, what it misses is the publication.
+func (st *streamer) refused(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "42704" {
+		return diag.PublicationGone.New(st.where, serverError{pe}, "")
+	}
+	return mapError(err, st.where)
 }
 
 func (st *streamer) copyData(body []byte) error {

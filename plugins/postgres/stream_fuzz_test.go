@@ -19,7 +19,7 @@ func offline(tb testing.TB) *streamer {
 	return &streamer{
 		where: "test", tables: map[string]*streamTable{"public\x00item": table}, rels: map[uint32]*walRelation{},
 		round: &round{emit: func(f *sdk.Frame) error { f.Free(); return nil }, used: map[*streamTable]struct{}{}},
-		link:  newLink(nil, Config{}, nil, 0, time.Hour, time.Hour), xid: 1 << 33,
+		link:  newLink(nil, Config{}, nil, nil, 0, time.Hour, time.Hour), xid: 1 << 33,
 	}
 }
 

@@ -18,6 +18,7 @@ type link struct {
 	conn     *walConn
 	cfg      Config
 	side     *pgx.Conn
+	watch    *watch
 	every    time.Duration
 	beat     time.Duration
 	acked    atomic.Uint64
@@ -25,8 +26,8 @@ type link struct {
 	question chan struct{}
 }
 
-func newLink(conn *walConn, cfg Config, side *pgx.Conn, from uint64, every, beat time.Duration) *link {
-	l := &link{conn: conn, cfg: cfg, side: side, every: every, beat: beat, question: make(chan struct{}, 1)}
+func newLink(conn *walConn, cfg Config, side *pgx.Conn, watch *watch, from uint64, every, beat time.Duration) *link {
+	l := &link{conn: conn, cfg: cfg, side: side, watch: watch, every: every, beat: beat, question: make(chan struct{}, 1)}
 	l.acked.Store(from)
 	l.heard()
 	return l
@@ -54,7 +55,11 @@ func (l *link) while(ctx context.Context, acks <-chan []byte, read func(context.
 			cancel(err)
 		}
 	})
-	wg.Go(func() { l.heartbeat(ctx) })
+	wg.Go(func() {
+		if err := l.attend(ctx); err != nil {
+			cancel(err)
+		}
+	})
 	err := read(ctx)
 	cause := context.Cause(ctx)
 	cancel(nil)
@@ -137,38 +142,60 @@ func (l *link) ack(p []byte) error {
 	return nil
 }
 
-// heartbeat writes a message into the source's log, so that a slot whose tables are idle does not hold back
-// log that other tables and databases fill. It owns the side session. Failing is no reason to stop the stream.
-func (l *link) heartbeat(ctx context.Context) {
+// attend does what is due on the side session: heartbeats, and looks at what is published. It owns the session, and makes another
+// when that is lost; only what a look finds is a reason to stop the stream.
+func (l *link) attend(ctx context.Context) error {
 	defer func() {
 		if l.side != nil {
 			_ = l.side.Close(context.WithoutCancel(ctx))
 		}
 	}()
+	beat, look := time.NewTimer(0), time.NewTimer(watchEvery)
+	defer beat.Stop()
+	defer look.Stop()
 	for {
-		if err := l.beatOnce(ctx); err != nil && ctx.Err() == nil {
-			slog.Warn("heartbeat failed", "error", mapError(err, "source"))
-			_ = l.side.Close(context.WithoutCancel(ctx))
-			l.side = nil
-		}
+		var found, err error
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(l.beat):
+			return nil
+		case <-beat.C:
+			err = l.onSide(ctx, l.beatOnce)
+			beat.Reset(l.beat)
+		case <-look.C:
+			began := time.Now()
+			err = l.onSide(ctx, func(ctx context.Context) (err error) {
+				found, err = l.watch.look(ctx, l.side)
+				return err
+			})
+			look.Reset(max(watchEvery, watchShare*time.Since(began)))
 		}
-		if l.side == nil {
-			conn, err := connect(ctx, l.cfg, "heartbeat", connectorv1.Role_ROLE_SOURCE)
-			if err == nil {
-				l.side = conn
-			}
+		if found != nil {
+			return found
+		}
+		if err != nil && ctx.Err() == nil {
+			slog.Warn("the side session of the stream failed", "error", mapError(err, "source"))
 		}
 	}
 }
 
-func (l *link) beatOnce(ctx context.Context) error {
+// onSide runs something on the side session, and lets go of one that it fails on.
+func (l *link) onSide(ctx context.Context, f func(context.Context) error) (err error) {
 	if l.side == nil {
-		return nil
+		if l.side, err = connect(ctx, l.cfg, "heartbeat", connectorv1.Role_ROLE_SOURCE); err != nil {
+			l.side = nil
+			return err
+		}
 	}
+	if err = f(ctx); err != nil {
+		_ = l.side.Close(context.WithoutCancel(ctx))
+		l.side = nil
+	}
+	return err
+}
+
+// beatOnce writes a message into the source's log, so that a slot whose tables are idle does not hold back log that other
+// tables and databases fill.
+func (l *link) beatOnce(ctx context.Context) error {
 	_, err := l.side.Exec(ctx, `SELECT pg_logical_emit_message(false, 'drover', '')`)
 	return err
 }

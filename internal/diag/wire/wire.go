@@ -49,7 +49,7 @@ func Failure(err error) *fleetv1.Failure {
 	}
 	return &fleetv1.Failure{
 		Code: e.Code.ID, Where: telemetry.Redact(e.Where), Why: shorten(telemetry.Redact(why)),
-		Fix: e.Fix(), Class: classes[e.Code.Class], Table: e.Table,
+		Fix: e.Fix(), Class: classes[e.Code.Class], Table: e.Table, Also: e.Also,
 	}
 }
 
@@ -61,9 +61,9 @@ func Error(f *fleetv1.Failure) error {
 	code, ok := diag.Lookup(f.Code)
 	if !ok { // a newer peer
 		code = diag.Internal
-		return &diag.Error{Code: code, Where: f.Where, Why: f.Code + ": " + f.Why, Fixes: f.Fix, Table: f.Table}
+		return &diag.Error{Code: code, Where: f.Where, Why: f.Code + ": " + f.Why, Fixes: f.Fix, Table: f.Table, Also: f.Also}
 	}
-	return &diag.Error{Code: code, Where: f.Where, Why: f.Why, Fixes: f.Fix, Table: f.Table}
+	return &diag.Error{Code: code, Where: f.Where, Why: f.Why, Fixes: f.Fix, Table: f.Table, Also: f.Also}
 }
 
 // Status makes the error a gRPC handler returns: a status whose details are the Failure.

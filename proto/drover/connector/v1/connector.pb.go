@@ -896,7 +896,9 @@ type DiscoverRequest struct {
 	Include []string               `protobuf:"bytes,1,rep,name=include,proto3" json:"include,omitempty"`
 	Exclude []string               `protobuf:"bytes,2,rep,name=exclude,proto3" json:"exclude,omitempty"`
 	// Only the steps that set values of sequences: what has to be read again at the end. A connector may answer with more.
-	ValuesOnly    bool `protobuf:"varint,3,opt,name=values_only,json=valuesOnly,proto3" json:"values_only,omitempty"`
+	ValuesOnly bool `protobuf:"varint,3,opt,name=values_only,json=valuesOnly,proto3" json:"values_only,omitempty"`
+	// Only the tables, without their columns: what is looked at again while changes stream. A connector may answer with more.
+	NamesOnly     bool `protobuf:"varint,4,opt,name=names_only,json=namesOnly,proto3" json:"names_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -948,6 +950,13 @@ func (x *DiscoverRequest) GetExclude() []string {
 func (x *DiscoverRequest) GetValuesOnly() bool {
 	if x != nil {
 		return x.ValuesOnly
+	}
+	return false
+}
+
+func (x *DiscoverRequest) GetNamesOnly() bool {
+	if x != nil {
+		return x.NamesOnly
 	}
 	return false
 }
@@ -1036,7 +1045,10 @@ type PrepareRequest struct {
 	Tables   []*v1.Table            `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
 	// Answer only once every transaction has ended that ran when the tables were published: then everything that the log
 	// held by now is visible to new snapshots.
-	Settle        bool `protobuf:"varint,3,opt,name=settle,proto3" json:"settle,omitempty"`
+	Settle bool `protobuf:"varint,3,opt,name=settle,proto3" json:"settle,omitempty"`
+	// Of tables, when settling: those that are published anew. All others must be published still: their changes were sent without
+	// a gap so far, and whatever keeps them back is not mended in silence.
+	Anew          []uint32 `protobuf:"varint,4,rep,packed,name=anew,proto3" json:"anew,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1102,13 @@ func (x *PrepareRequest) GetSettle() bool {
 		return x.Settle
 	}
 	return false
+}
+
+func (x *PrepareRequest) GetAnew() []uint32 {
+	if x != nil {
+		return x.Anew
+	}
+	return nil
 }
 
 type PrepareResponse struct {
@@ -3092,23 +3111,26 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04todo\x18\x04 \x01(\tR\x04todo\"f\n" +
+	"\x04todo\x18\x04 \x01(\tR\x04todo\"\x85\x01\n" +
 	"\x0fDiscoverRequest\x12\x18\n" +
 	"\ainclude\x18\x01 \x03(\tR\ainclude\x12\x18\n" +
 	"\aexclude\x18\x02 \x03(\tR\aexclude\x12\x1f\n" +
 	"\vvalues_only\x18\x03 \x01(\bR\n" +
-	"valuesOnly\"\x8b\x02\n" +
+	"valuesOnly\x12\x1d\n" +
+	"\n" +
+	"names_only\x18\x04 \x01(\bR\tnamesOnly\"\x8b\x02\n" +
 	"\x10DiscoverResponse\x12,\n" +
 	"\x06tables\x18\x01 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x125\n" +
 	"\x05steps\x18\x02 \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12@\n" +
 	"\vnot_carried\x18\x03 \x03(\v2\x1f.drover.connector.v1.NotCarriedR\n" +
 	"notCarried\x128\n" +
 	"\bproblems\x18\x04 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
-	"\x06packed\x18\x05 \x03(\fR\x06packed\"r\n" +
+	"\x06packed\x18\x05 \x03(\fR\x06packed\"\x86\x01\n" +
 	"\x0ePrepareRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12,\n" +
 	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x16\n" +
-	"\x06settle\x18\x03 \x01(\bR\x06settle\"e\n" +
+	"\x06settle\x18\x03 \x01(\bR\x06settle\x12\x12\n" +
+	"\x04anew\x18\x04 \x03(\rR\x04anew\"e\n" +
 	"\x0fPrepareResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\x12\x1c\n" +
 	"\tprintable\x18\x02 \x01(\tR\tprintable\x12\x18\n" +

@@ -2635,7 +2635,9 @@ type Failure struct {
 	Fix   []string               `protobuf:"bytes,4,rep,name=fix,proto3" json:"fix,omitempty"`
 	Class FailureClass           `protobuf:"varint,5,opt,name=class,proto3,enum=drover.fleet.v1.FailureClass" json:"class,omitempty"`
 	// The number in its pipeline of the one table that it is about, plus 1; 0: none, or more than one.
-	Table         uint32 `protobuf:"varint,6,opt,name=table,proto3" json:"table,omitempty"`
+	Table uint32 `protobuf:"varint,6,opt,name=table,proto3" json:"table,omitempty"`
+	// More tables of which the same is true, by their numbers.
+	Also          []uint32 `protobuf:"varint,7,rep,packed,name=also,proto3" json:"also,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2710,6 +2712,13 @@ func (x *Failure) GetTable() uint32 {
 		return x.Table
 	}
 	return 0
+}
+
+func (x *Failure) GetAlso() []uint32 {
+	if x != nil {
+		return x.Also
+	}
+	return nil
 }
 
 type Result struct {
@@ -3914,14 +3923,15 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\bpipeline\x18\x02 \x01(\tR\bpipeline\x12*\n" +
 	"\x05floor\x18\x03 \x01(\v2\x14.drover.row.v1.FloorR\x05floor\x122\n" +
 	"\afailure\x18\x04 \x01(\v2\x18.drover.fleet.v1.FailureR\afailure\x12\x16\n" +
-	"\x06missed\x18\x05 \x01(\tR\x06missed\"\xa2\x01\n" +
+	"\x06missed\x18\x05 \x01(\tR\x06missed\"\xb6\x01\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05where\x18\x02 \x01(\tR\x05where\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\x12\x10\n" +
 	"\x03fix\x18\x04 \x03(\tR\x03fix\x123\n" +
 	"\x05class\x18\x05 \x01(\x0e2\x1d.drover.fleet.v1.FailureClassR\x05class\x12\x14\n" +
-	"\x05table\x18\x06 \x01(\rR\x05table\"\x9f\a\n" +
+	"\x05table\x18\x06 \x01(\rR\x05table\x12\x12\n" +
+	"\x04also\x18\a \x03(\rR\x04also\"\x9f\a\n" +
 	"\x06Result\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\x04R\x04task\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +

@@ -249,7 +249,9 @@ type Table struct {
 	// Why the table is gated as a unit, for the plan and for status. Empty when keyed.
 	GateReason string `protobuf:"bytes,10,opt,name=gate_reason,json=gateReason,proto3" json:"gate_reason,omitempty"`
 	// The key is the primary key; false: another unique key or the replica identity.
-	PrimaryKey    bool `protobuf:"varint,11,opt,name=primary_key,json=primaryKey,proto3" json:"primary_key,omitempty"`
+	PrimaryKey bool `protobuf:"varint,11,opt,name=primary_key,json=primaryKey,proto3" json:"primary_key,omitempty"`
+	// What the source knows the table by: one that was dropped and made again has another. 0: it is not known.
+	NativeId      uint32 `protobuf:"varint,12,opt,name=native_id,json=nativeId,proto3" json:"native_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,6 +361,13 @@ func (x *Table) GetPrimaryKey() bool {
 		return x.PrimaryKey
 	}
 	return false
+}
+
+func (x *Table) GetNativeId() uint32 {
+	if x != nil {
+		return x.NativeId
+	}
+	return 0
 }
 
 // Coverage says exactly which transactions a read included (handover.md, rule 5).
@@ -1920,7 +1929,7 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"\bnullable\x18\x04 \x01(\bR\bnullable\x12\x1b\n" +
 	"\tnative_id\x18\x05 \x01(\rR\bnativeId\x12%\n" +
 	"\x0eloose_equality\x18\x06 \x01(\bR\rlooseEquality\x12\x1b\n" +
-	"\ttext_only\x18\a \x01(\bR\btextOnly\"\x95\x03\n" +
+	"\ttext_only\x18\a \x01(\bR\btextOnly\"\xb2\x03\n" +
 	"\x05Table\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12/\n" +
 	"\x06source\x18\x02 \x01(\v2\x17.drover.row.v1.TableRefR\x06source\x12/\n" +
@@ -1935,7 +1944,8 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	" \x01(\tR\n" +
 	"gateReason\x12\x1f\n" +
 	"\vprimary_key\x18\v \x01(\bR\n" +
-	"primaryKey\"\xa2\x01\n" +
+	"primaryKey\x12\x1b\n" +
+	"\tnative_id\x18\f \x01(\rR\bnativeId\"\xa2\x01\n" +
 	"\bCoverage\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\fR\athrough\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x12\n" +
