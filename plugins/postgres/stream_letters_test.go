@@ -1,0 +1,59 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/droverdb/drover/deploy/dev"
+	"github.com/droverdb/drover/internal/diag"
+	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
+)
+
+// Letters are converted here only where the server might fail at one, and then as the server would. What cannot be converted
+// names table and column, and the SQL that is told finds the row.
+func TestLetters_AreThoseOfTheServer(t *testing.T) {
+	for encoding, c := range map[string]struct{ stored, want, bad string }{
+		"UTF8": {}, "LATIN1": {}, "KOI8R": {}, "EUC_JP": {},
+		"SQL_ASCII": {`a\303\251b`, "aéb", `a\377b`},
+		"WIN1252":   {`a\200\351b`, "a€éb", `a\201b`},
+		"WIN1251":   {`\346z`, "жz", `\230`},
+	} {
+		t.Run(encoding, func(t *testing.T) {
+			url := encoded(t, encoding)
+			conn, err := connect(t.Context(), Config{URL: url}, "test", connectorv1.Role_ROLE_SOURCE)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(t.Context())
+			l, err := lettersOf(t.Context(), conn)
+			if err != nil || (l == nil) != (c.bad == "") {
+				t.Fatal(l, err)
+			}
+			if l == nil {
+				return
+			}
+			bytes := func(escaped string) (v wireValue) {
+				v.kind = valueText
+				if err := conn.QueryRow(t.Context(), "SELECT '"+escaped+"'::bytea").Scan(&v.data); err != nil {
+					t.Fatal(err)
+				}
+				return v
+			}
+			table := itemTable(3, "item")
+			good, bad := bytes(c.stored), bytes(c.bad)
+			if err := l.value(table, 1, &good); err != nil || string(good.data) != c.want {
+				t.Errorf("%q, %v", good.data, err)
+			}
+			err = l.value(table, 1, &bad)
+			wantCode(t, err, diag.RowUnreadable)
+			d := diag.Find(err)
+			if d.Table != 4 || !strings.Contains(d.Why, "column note") {
+				t.Errorf("table %d: %s", d.Table, d.Why)
+			}
+			dev.MustExec(t, url, itemDDL, "INSERT INTO item VALUES (1, 'ascii'), (2, convert_from('"+c.bad+"', '"+encoding+"'))")
+			if found := strings.TrimSpace(dev.MustQuery(t, url, d.Fixes[0])); found != "2" {
+				t.Errorf("%s finds %s", d.Fixes[0], found)
+			}
+		})
+	}
+}
