@@ -1,11 +1,14 @@
 package postgres
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/droverdb/drover/deploy/dev"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/plugins/sdk"
+	"github.com/droverdb/drover/plugins/sdk/arrowio"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -55,5 +58,33 @@ func TestLetters_AreThoseOfTheServer(t *testing.T) {
 				t.Errorf("%s finds %s", d.Fixes[0], found)
 			}
 		})
+	}
+}
+
+// A target that has no letter for a value names the table, by statement and by COPY.
+func TestApply_ALetterThatTheTargetDoesNotHave(t *testing.T) {
+	for _, native := range []string{arrowio.NativePGBinary, arrowio.NativePGText, sdk.LaneArrow} {
+		for _, rows := range []int{1, copyRows} {
+			t.Run(fmt.Sprintf("%s %d", native, rows), func(t *testing.T) {
+				tb := testTable(6, "t", 1, "id int4", "a text")
+				url := encoded(t, "LATIN1")
+				dev.MustExec(t, url, "CREATE TABLE t (id int PRIMARY KEY, a text)")
+				s := openSink(t, url)
+				recovered(t, s, 1, position(1, 1))
+				st := applyStream(t, s, 1, native, tb)
+				var changes []change
+				for i := range rows {
+					changes = append(changes, ch('I', fmt.Sprint(i), fmt.Sprintf("%d|ж", i)))
+				}
+				st.begin(10)
+				st.batch(tb, nil, changes...)
+				st.end(10, false)
+				err := st.fails()
+				wantCode(t, err, diag.RowRefused)
+				if e := diag.Find(err); e.Table != 7 || !strings.Contains(err.Error(), "22P05") {
+					t.Errorf("table %d: %v", e.Table, err)
+				}
+			})
+		}
 	}
 }
