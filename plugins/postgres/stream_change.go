@@ -209,20 +209,6 @@ func (st *streamer) space(rel *walRelation, size int) (uint32, error) {
 	return st.enter(), nil
 }
 
-// tuple reads a row in the order of the pipeline's columns, its text in UTF-8.
-func (st *streamer) tuple(w *wire, rel *walRelation, vals []wireValue) (size int, err error) {
-	size = w.tuple(vals, rel.place)
-	if st.letters == nil || w.bad {
-		return size, nil
-	}
-	for i := range vals {
-		if err := st.letters.value(rel.table.t, i, &vals[i]); err != nil {
-			return size, err
-		}
-	}
-	return size, nil
-}
-
 func (st *streamer) insert(w *wire) error {
 	rel, err := st.find(w)
 	if rel == nil || err != nil {

@@ -126,6 +126,20 @@ func (l *letters) value(t *rowv1.Table, at int, v *wireValue) error {
 	return nil
 }
 
+// tuple reads a row in the order of the pipeline's columns, its text in UTF-8.
+func (st *streamer) tuple(w *wire, rel *walRelation, vals []wireValue) (size int, err error) {
+	size = w.tuple(vals, rel.place)
+	if st.letters == nil || w.bad {
+		return size, nil
+	}
+	for i := range vals {
+		if err := st.letters.value(rel.table.t, i, &vals[i]); err != nil {
+			return size, err
+		}
+	}
+	return size, nil
+}
+
 func isText(oid uint32) bool {
 	return oid == oidText || oid == oidVarchar || oid == oidBPChar
 }
