@@ -19,7 +19,7 @@ import (
 
 // ownReasons come from the data or the definition of one table, and from nothing that others share.
 var ownReasons = []diag.Code{diag.SchemaChanged, diag.RowRefused, diag.MissingRow, diag.RowTooLarge, diag.NoIdentity,
-	diag.NotEmpty, diag.RowUnreadable, diag.NotSent}
+	diag.NotEmpty, diag.RowUnreadable, diag.NotSent, diag.NoRight}
 
 // miscounts is how often a chunk of which fewer rows arrive than were sent is tried: a trigger or rule at the target.
 const miscounts = 5

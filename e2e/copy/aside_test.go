@@ -210,17 +210,24 @@ func TestAside_IsKnownWhenTheCoordinatorsStateIsLost(t *testing.T) {
 }
 
 // ascii makes a source whose server checks no text.
-func ascii(t *testing.T) string {
+func ascii(t *testing.T) string { return encoded(t, "SQL_ASCII") }
+
+// encoded makes a database of an encoding, dropped when the test ends.
+func encoded(t *testing.T, encoding string) string {
 	t.Helper()
 	home := dev.Database(t)
-	name := "ascii_" + dev.MustQuery(t, home, "SELECT current_database()")
-	dev.MustExec(t, home, "CREATE DATABASE "+name+" ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+	name := strings.ToLower(encoding) + "_" + dev.MustQuery(t, home, "SELECT current_database()")
+	dev.MustExec(t, home, "CREATE DATABASE "+name+" ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
 	t.Cleanup(func() {
 		if err := dev.Exec(context.Background(), home, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}
 	})
-	return dev.Shared(t).URL(name)
+	url := dev.Shared(t).URL(name)
+	if encoding != "SQL_ASCII" {
+		url += "&client_encoding=UTF8" // for the test's own sessions
+	}
+	return url
 }
 
 // bad is a row that cannot be read as UTF-8.

@@ -1,7 +1,6 @@
 package copy_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -12,15 +11,7 @@ import (
 
 // A source that is not UTF-8 arrives in UTF-8, by load and by stream, keys included.
 func TestFollow_FromAnotherEncoding(t *testing.T) {
-	home, target := dev.Database(t), dev.TargetDatabase(t)
-	name := "win_" + dev.MustQuery(t, home, "SELECT current_database()")
-	dev.MustExec(t, home, "CREATE DATABASE "+name+" ENCODING 'WIN1251' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
-	source := dev.Shared(t).URL(name) + "&client_encoding=UTF8" // for the test's own sessions
-	t.Cleanup(func() {
-		if err := dev.Exec(context.Background(), home, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Error(err)
-		}
-	})
+	source, target := encoded(t, "WIN1251"), dev.TargetDatabase(t)
 	dev.MustExec(t, source, `CREATE TABLE k (v text PRIMARY KEY, n int, j text); INSERT INTO k SELECT 'ключ € Ђ ' || i, i, repeat('ж', i % 90) FROM generate_series(1, 3000) i`)
 	p := harness.Start(t, harness.Command{Args: []string{"copy", source, target, "--follow", "--data", t.TempDir()}})
 	dev.MustExec(t, source, `UPDATE k SET v = 'новый ' || v WHERE n % 5 = 0; DELETE FROM k WHERE n % 7 = 0`)

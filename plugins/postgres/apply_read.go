@@ -35,6 +35,17 @@ func (l *layouts) put(t *applyTable) {
 	l.all[layoutKey{t.table.Index, t.version}] = t
 }
 
+// tables are those of which rows have come.
+func (l *layouts) tables() []*rowv1.Table {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var out []*rowv1.Table
+	for _, t := range l.all {
+		out = append(out, t.table)
+	}
+	return out
+}
+
 // roundReader decodes frames and plans rounds while the executor waits for the target's commits.
 type roundReader struct {
 	a     *applier

@@ -203,16 +203,18 @@ func (a *applier) explain(ctx context.Context, err error) error {
 	case se.kind == sentToken && miscount:
 		return a.explainToken(ctx)
 	case se.kind == sentChange && (miscount || conflict), se.kind == sentCommit && conflict && !a.ses.inTx:
-		return fmt.Errorf("%w: %w", errUnsafe, blame(mapError(pe, se.at.where), pe, a.open.Tables))
+		return fmt.Errorf("%w: %w", errUnsafe, blame(mapError(pe, se.at.where), pe, a.layouts.tables()))
 	case se.kind == sentRow && miscount:
 		err = diag.MissingRow.New(se.at.where, nil, "a row that was deleted at the source is not there")
+	case se.at.table > 0:
+		err = rowError(pe, se.at.where)
 	default:
 		err = mapError(pe, se.at.where)
 	}
 	if se.at.table > 0 {
 		return diag.About(err, se.at.table-1)
 	}
-	return blame(err, pe, a.open.Tables)
+	return blame(err, pe, a.layouts.tables())
 }
 
 // blame names the table of a constraint that was checked late, at the commit.

@@ -27,7 +27,7 @@ func (e serverError) Error() string {
 	switch {
 	case strings.HasPrefix(e.pe.Code, "22"):
 		msg = quoted.ReplaceAllString(msg, `"…"`)
-	case strings.HasPrefix(e.pe.Code, "P0"): // the words are a function's own, and may hold anything
+	case strings.HasPrefix(e.pe.Code, "P0"), raiser(e.pe.Where) != someone: // the words are a function's own, and may hold anything
 		msg = "raised by " + raiser(e.pe.Where) + "; its words are in the server's log"
 	}
 	if e.pe.ConstraintName != "" && !strings.Contains(msg, e.pe.ConstraintName) {
@@ -36,13 +36,16 @@ func (e serverError) Error() string {
 	return msg + " (SQLSTATE " + e.pe.Code + ")"
 }
 
+// someone has raised an error, and the context does not tell who.
+const someone = "a function or trigger"
+
 // raiser names the function of a context such as "PL/pgSQL function f(integer) line 3 at RAISE".
 func raiser(where string) string {
 	line, _, _ := strings.Cut(where, "\n")
 	if strings.HasPrefix(line, "PL/") && strings.Contains(line, " function ") {
 		return line
 	}
-	return "a function or trigger"
+	return someone
 }
 
 func (e serverError) Unwrap() error { return e.pe }
@@ -61,12 +64,11 @@ var (
 		"58P01": diag.SlotLost,
 		"40001": diag.LockWait, "40P01": diag.LockWait, "55P03": diag.LockWait,
 		"25P03": diag.ConnLost,
-		"P0001": diag.RowRefused,
 		"54000": diag.RowRefused, // an index takes no row of that size
 	}
 	byClass = map[string]diag.Code{
 		"08": diag.ConnLost,
-		"22": diag.RowRefused, "23": diag.RowRefused,
+		"22": diag.RowRefused, "23": diag.RowRefused, "P0": diag.RowRefused,
 		"53": diag.ConnLost, "58": diag.ConnLost,
 		"42": diag.SchemaChanged,
 	}
@@ -101,6 +103,17 @@ func mapError(err error, where string) error {
 		return diag.ConnLost.New(where, plain(err), "")
 	}
 	return diag.Internal.New(where, err, "")
+}
+
+// rowError gives an error of a statement that writes rows of one table its code: what is not known to concern others refuses
+// these rows. A trigger may raise whatever it likes, and a table may have become something that takes no rows.
+func rowError(err error, where string) error {
+	coded := mapError(err, where)
+	var pe *pgconn.PgError
+	if d := diag.Find(coded); d != nil && d.Code.ID == diag.Internal.ID && errors.As(d.Cause, &pe) {
+		return diag.RowRefused.New(where, serverError{pe}, "")
+	}
+	return coded
 }
 
 func codeOf(pe *pgconn.PgError) diag.Code {

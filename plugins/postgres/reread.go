@@ -33,6 +33,10 @@ const (
 // chunk of these keys (handover.md, partial images). Rows that are too large for a frame are named, and have to be asked
 // for as a stream.
 func (s *Source) Reread(ctx context.Context, req *connectorv1.RereadRequest, emit func(*sdk.Frame) error) error {
+	return diag.About(s.reread(ctx, req, emit), req.GetTable().GetIndex())
+}
+
+func (s *Source) reread(ctx context.Context, req *connectorv1.RereadRequest, emit func(*sdk.Frame) error) error {
 	where := streamWhere(req.GetTable())
 	asked, err := keysAsked(req)
 	if err != nil {
@@ -58,7 +62,7 @@ func (s *Source) Reread(ctx context.Context, req *connectorv1.RereadRequest, emi
 	}
 	for row := range int(asked.NumRows()) {
 		if err := r.read(ctx, conn, row); err != nil {
-			return mapError(err, where)
+			return mapError(unreadable(err, where), where)
 		}
 	}
 	h.Keys, h.Large = r.keys, r.large

@@ -18,7 +18,7 @@ func (s *Source) sendRows(ctx context.Context, conn *pgx.Conn, r *rereader, h *r
 	where := streamWhere(r.t)
 	places, err := r.places(ctx, conn)
 	if err != nil {
-		return mapError(err, where)
+		return mapError(unreadable(err, where), where)
 	}
 	h.Keys = r.keys
 	if err := emit(sdk.NewFrame(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Reread{Reread: h}}, nil)); err != nil {
@@ -45,7 +45,7 @@ func (s *Source) sendRows(ctx context.Context, conn *pgx.Conn, r *rereader, h *r
 		return refused
 	}
 	if err != nil {
-		return mapError(causeOf(ctx, err), where)
+		return mapError(unreadable(causeOf(ctx, err), where), where)
 	}
 	if err := fault.Point("reread.after-rows"); err != nil {
 		return err

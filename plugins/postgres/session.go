@@ -104,14 +104,15 @@ func letSilence(major int, role string) string {
 	return "GRANT SET ON PARAMETER session_replication_role TO " + ident(role) + ";"
 }
 
-// connectReplication opens a walsender session on the database of the URL.
-func connectReplication(ctx context.Context, cfg Config, what string) (*pgconn.PgConn, error) {
+// connectReplication opens a walsender session on the database of the URL, which sends text in the given encoding.
+func connectReplication(ctx context.Context, cfg Config, what, encoding string) (*pgconn.PgConn, error) {
 	c, err := pgconn.ParseConfig(cfg.URL)
 	if err != nil {
 		return nil, urlError(err)
 	}
 	settings(c, cfg, what)
 	c.RuntimeParams["replication"] = "database"
+	c.RuntimeParams["client_encoding"] = encoding
 	c.RuntimeParams["search_path"] = "pg_catalog"
 	conn, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {

@@ -158,7 +158,7 @@ func checkLog(ctx context.Context, conn *pgx.Conn) error {
 // createSlot waits for the transactions that run now to end: a slot starts where the log can be understood alone.
 func (s *Source) createSlot(ctx context.Context, conn *pgx.Conn, name string) (uint64, error) {
 	where := "source › slot " + name
-	repl, err := connectReplication(ctx, s.cfg, "prepare")
+	repl, err := connectReplication(ctx, s.cfg, "prepare", "UTF8")
 	if err != nil {
 		return 0, walsenderError(err, conn)
 	}

@@ -46,12 +46,14 @@ type streamer struct {
 	tables map[string]*streamTable
 	lane   string
 	binary bool
-	rels   map[uint32]*walRelation
-	round  *round
-	vals   []wireValue
-	before []wireValue
-	kbuf   [2][]byte
-	over   func() error // tells that the call has ended
+	// letters convert text that the walsender might fail at; nil: it converts.
+	letters *letters
+	rels    map[uint32]*walRelation
+	round   *round
+	vals    []wireValue
+	before  []wireValue
+	kbuf    [2][]byte
+	over    func() error // tells that the call has ended
 	// from is the end of what the target has already.
 	from uint64
 	// xid is the newest known full transaction id: the stream has only its lower half.
@@ -175,7 +177,10 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 	if third := time.Duration(timeout) * time.Millisecond / 3; third > 0 {
 		in.feedback = min(in.feedback, third)
 	}
-	in.binary = !textOnly && sendless == 0 && version >= 140000
+	if st.letters, err = lettersOf(ctx, side); err != nil {
+		return in, mapError(err, st.where)
+	}
+	in.binary = !textOnly && sendless == 0 && version >= 140000 && !st.letters.textForm()
 	st.binary = in.binary
 	sdk.GiveBack(st.shelf.Len())
 	return in, nil
@@ -203,7 +208,7 @@ func (st *streamer) table(name string) (*streamTable, error) {
 }
 
 func (st *streamer) open(ctx context.Context, cfg Config, name string, bin bool) error {
-	pc, err := connectReplication(ctx, cfg, "stream")
+	pc, err := connectReplication(ctx, cfg, "stream", st.letters.walEncoding())
 	if err != nil {
 		return err
 	}
@@ -333,6 +338,15 @@ func (st *streamer) copyData(body []byte) error {
 	default:
 		return diag.StreamBroken.New(st.where, nil, "replication message %q", kind)
 	}
+}
+
+// refused: the log keeps what the walsender cannot convert, whatever becomes of the row.
+func (st *streamer) refused(err error) error {
+	err = mapError(unreadable(err, st.where), st.where)
+	if d := diag.Find(err); d.Code.ID == diag.RowUnreadable.ID {
+		d.Fixes = []string{"Find the text that the message means at the source, and correct it. The log keeps it as it was: drover delete the pipeline, empty the target tables and copy again."}
+	}
+	return err
 }
 
 func (st *streamer) broken(why string) error {

@@ -117,7 +117,10 @@ func (st *streamer) relation(w *wire) error {
 	if w.bad {
 		return nil
 	}
-	table, err := st.table(relationName(schema, name))
+	for i := range cols {
+		cols[i].name = st.letters.name(cols[i].name)
+	}
+	table, err := st.table(relationName(st.letters.name(schema), st.letters.name(name)))
 	if err != nil {
 		return err
 	}
@@ -216,9 +219,9 @@ func (st *streamer) insert(w *wire) error {
 		return nil
 	}
 	vals := st.vals[:len(rel.place)]
-	size := w.tuple(vals, rel.place)
-	if w.bad {
-		return nil
+	size, err := st.tuple(w, rel, vals)
+	if w.bad || err != nil {
+		return err
 	}
 	txn, err := st.space(rel, size)
 	if err != nil {
@@ -234,10 +237,9 @@ func (st *streamer) remove(w *wire) error {
 	}
 	kind := w.u8()
 	vals := st.before[:len(rel.place)]
-	size := w.tuple(vals, rel.place)
-	if w.bad || kind != 'K' && kind != 'O' {
-		w.bad = true
-		return nil
+	size, err := st.tuple(w, rel, vals)
+	if w.bad = w.bad || kind != 'K' && kind != 'O'; w.bad || err != nil {
+		return err
 	}
 	whole := fullRow(rel)
 	if whole && kind != 'O' {
@@ -269,9 +271,8 @@ func (st *streamer) update(w *wire) error {
 	kind, size := w.u8(), 0
 	hasOld := kind == 'K' || kind == 'O'
 	if hasOld {
-		size = w.tuple(before, rel.place)
-		if w.bad {
-			return nil
+		if size, err = st.tuple(w, rel, before); w.bad || err != nil {
+			return err
 		}
 		kind2 := w.u8()
 		w.bad = w.bad || kind2 != 'N'
@@ -281,10 +282,11 @@ func (st *streamer) update(w *wire) error {
 	if w.bad {
 		return nil
 	}
-	size += w.tuple(vals, rel.place)
-	if w.bad {
-		return nil
+	more, err := st.tuple(w, rel, vals)
+	if w.bad || err != nil {
+		return err
 	}
+	size += more
 	if hasOld {
 		fillUnchanged(vals, before, kind == 'O')
 	}

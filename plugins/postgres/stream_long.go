@@ -217,8 +217,10 @@ func (l *longReader) value(rel *walRelation, at int, v *wireValue) (left bool, e
 		return false, diag.About(diag.RowTooLarge.New(streamWhere(rel.table.t), nil, "a value of %d MiB in its key", n>>20), rel.table.t.GetIndex())
 	case key || n <= smallValue && l.kept+n <= keptBytes:
 		l.kept += n
-		v.data, err = l.keep(n)
-		return false, err
+		if v.data, err = l.keep(n); err != nil || l.bad {
+			return false, err
+		}
+		return false, l.st.letters.value(rel.table.t, at, v)
 	}
 	v.kind = valueUnchanged
 	return true, l.skip(n)

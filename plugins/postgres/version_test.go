@@ -49,7 +49,7 @@ func TestConnect_IsFreeOfTheServersTimeLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	wal, err := connectReplication(t.Context(), cfg, "test")
+	wal, err := connectReplication(t.Context(), cfg, "test", "UTF8")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func copyError(t *rowv1.Table, err error) error {
 	case pe.Code == "23505":
 		err = diag.NotEmpty.New(tableWhere(t), nil, "a row of the chunk is there already, constraint %s", ident(pe.ConstraintName))
 	default:
-		err = mapError(err, tableWhere(t))
+		err = rowError(err, tableWhere(t))
 	}
 	return diag.About(err, t.GetIndex())
 }
