@@ -96,6 +96,7 @@ func (p *Pipeline) hearStream(m fleet.Message) {
 		p.traceProgress(m.Tick.Stream)
 		p.run.progress = m.Tick.Stream
 		p.passed(m.Tick.Stream.PassedTables)
+		m.Tick.Stream.PassedTables = nil // heard; status does not list tables
 		p.settled(m.Tick.Stream.Applied)
 	case m.Reply != nil:
 		f := p.run.replies[m.Reply.Id]
