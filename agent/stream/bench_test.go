@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -95,5 +96,53 @@ func BenchmarkPassThrough(b *testing.B) {
 		}
 		gate.Committed(p)
 		s.feed.inflight = nil
+	}
+}
+
+// loading is a gate of n tables, of which the first few are in flight.
+func loading(tb testing.TB, n, inFlight int) *Gate {
+	tables := make([]*rowv1.Table, n)
+	for i := range tables {
+		tables[i] = &rowv1.Table{Index: uint32(i), Gate: rowv1.GateMode_GATE_MODE_KEYED}
+	}
+	g, err := NewGate(tables, nil, pos(10))
+	if err == nil {
+		_, err = g.Reserve(reserveWhole(0, inFlight))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return g
+}
+
+func reserveWhole(from, n int) *fleetv1.Reserve {
+	r := &fleetv1.Reserve{}
+	for i := from; i < from+n; i++ {
+		r.Chunks = append(r.Chunks, &fleetv1.GateChunk{Chunk: uint64(i) << 32, Keys: &rowv1.KeyRange{}})
+	}
+	return r
+}
+
+// BenchmarkGate is a load that is granted and given back, and a commit meanwhile: it costs the same however many tables
+// there are.
+func BenchmarkGate(b *testing.B) {
+	for _, n := range []int{200, 20_000} {
+		b.Run(fmt.Sprint("tables=", n), func(b *testing.B) {
+			g, at := loading(b, n, 64), 100
+			again := reserveWhole(64, 64)
+			var ids []uint64
+			for _, c := range again.Chunks {
+				ids = append(ids, c.Chunk)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := g.Reserve(again); err != nil {
+					b.Fatal(err)
+				}
+				at++
+				g.Committed(pos(at))
+				g.Forget(&fleetv1.Forget{Chunks: ids})
+			}
+		})
 	}
 }

@@ -14,6 +14,9 @@ import (
 // time drives it.
 type Gate struct {
 	tables map[uint32]*gateTable
+	// open are the tables that have spans or a unit, flying those of them that are in flight somewhere: few of all. What
+	// is asked after each event looks at nothing else.
+	open, flying map[*gateTable]bool
 	// undone counts the tables whose changes still have to be judged.
 	undone int
 	// received is the position of the last transaction that came from the source, or where the stream started.
@@ -39,7 +42,7 @@ type delivery struct {
 // NewGate rebuilds the gate of a stream that starts at position: state holds the floors of chunks in flight
 // and the coverage of written ones.
 func NewGate(tables []*rowv1.Table, state []*fleetv1.GateTable, position []byte) (*Gate, error) {
-	g := &Gate{tables: map[uint32]*gateTable{}, received: position, committed: position, start: position}
+	g := &Gate{tables: map[uint32]*gateTable{}, open: map[*gateTable]bool{}, flying: map[*gateTable]bool{}, received: position, committed: position, start: position}
 	for _, t := range tables {
 		g.tables[t.Index] = &gateTable{index: t.Index, keyed: t.Gate == rowv1.GateMode_GATE_MODE_KEYED, start: position}
 	}
@@ -62,6 +65,7 @@ func NewGate(tables []*rowv1.Table, state []*fleetv1.GateTable, position []byte)
 			// It passed while nobody was there to say so: the coordinator still waits for it.
 			g.passed = append(g.passed, t.index)
 		}
+		g.list(t)
 	}
 	g.setLimit()
 	return g, nil
@@ -153,7 +157,7 @@ func (g *Gate) Committed(position []byte) {
 		return
 	}
 	g.committed = position
-	for _, t := range g.tables {
+	for t := range g.open {
 		g.settle(t)
 	}
 }
@@ -204,6 +208,20 @@ func (g *Gate) settle(t *gateTable) {
 		g.undone--
 		g.passed = append(g.passed, t.index)
 	}
+	g.list(t)
+}
+
+// list enters a table that has changed into the lists it belongs to, and takes it out of the others.
+func (g *Gate) list(t *gateTable) {
+	keep := func(list map[*gateTable]bool, in bool) {
+		if in {
+			list[t] = true
+		} else {
+			delete(list, t)
+		}
+	}
+	keep(g.open, len(t.spans) > 0 || t.unit != nil)
+	keep(g.flying, t.lowestInFlight() != nil)
 }
 
 // Hold releases nothing above what was received until Unhold; a snapshot that sees the floor it returns shows
@@ -223,7 +241,7 @@ func (g *Gate) Unhold() {
 
 func (g *Gate) setLimit() {
 	g.limit = g.held
-	for _, t := range g.tables {
+	for t := range g.flying {
 		if f := t.lowestInFlight(); f != nil && (g.limit == nil || bytes.Compare(f, g.limit) < 0) {
 			g.limit = f
 		}

@@ -332,3 +332,38 @@ func BenchmarkJudge(b *testing.B) {
 		g.Judge(keyedTable, key, p, uint64(i))
 	}
 }
+
+// What is in flight or half loaded is watched, and nothing else: there may be thousands of tables.
+func TestGate_WatchesOnlyWhatIsBegun(t *testing.T) {
+	g := newGate(t, 10)
+	watches := func(when string, open, flying int) {
+		t.Helper()
+		if len(g.open) != open || len(g.flying) != flying || (g.Limit() != nil) != (flying > 0) {
+			t.Errorf("%s: %d tables are open, %d in flight, the limit is %x", when, len(g.open), len(g.flying), g.Limit())
+		}
+	}
+	watches("at the start", 0, 0)
+	all := chunkOf(0, "", "")
+	if _, err := g.Reserve(&fleetv1.Reserve{Chunks: []*fleetv1.GateChunk{all}, Units: []uint32{unitTable}}); err != nil {
+		t.Fatal(err)
+	}
+	watches("reserved", 2, 2)
+	g.Forget(&fleetv1.Forget{Units: []uint32{unitTable}})
+	watches("a unit is forgotten", 1, 1)
+	if err := g.Written(&fleetv1.Written{Chunks: []*fleetv1.GateChunk{withCoverage(all, sees(20, 100))}}); err != nil {
+		t.Fatal(err)
+	}
+	watches("written", 1, 0)
+	if err := g.TablesLoaded([]uint32{keyedTable}); err != nil {
+		t.Fatal(err)
+	}
+	g.Committed(pos(30))
+	watches("passed", 0, 0)
+	if _, err := g.Reserve(&fleetv1.Reserve{Units: []uint32{unitTable}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.ResetTables([]uint32{unitTable}, true); err != nil {
+		t.Fatal(err)
+	}
+	watches("set aside", 0, 0)
+}

@@ -28,7 +28,7 @@ func (g *Gate) Reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
 			return nil, internal("chunk %d belongs to no table of the pipeline", c.Chunk)
 		}
 		if !t.keyed {
-			t.reserveUnit(floor)
+			g.reserveUnit(t, floor)
 			continue
 		}
 		if t.done || t.isThrough(c.Keys) || t.find(c.Chunk) != nil {
@@ -39,13 +39,14 @@ func (g *Gate) Reserve(r *fleetv1.Reserve) (*rowv1.Floor, error) {
 			g.setLimit()
 			return nil, err
 		}
+		g.list(t)
 	}
 	for _, u := range r.Units {
 		t := g.tables[u]
 		if t == nil || t.keyed {
 			return nil, internal("table %d is not gated as a unit", u)
 		}
-		t.reserveUnit(floor)
+		g.reserveUnit(t, floor)
 	}
 	g.setLimit()
 	return floor, nil
@@ -73,9 +74,10 @@ func (g *Gate) inFlight(r *fleetv1.Reserve) []*span {
 	return out
 }
 
-func (t *gateTable) reserveUnit(floor *rowv1.Floor) {
+func (g *Gate) reserveUnit(t *gateTable, floor *rowv1.Floor) {
 	if !t.done && t.unit == nil {
 		t.unit = &span{floor: floor}
+		g.list(t)
 	}
 }
 
@@ -149,10 +151,12 @@ func (g *Gate) Forget(f *fleetv1.Forget) {
 				break
 			}
 		}
+		g.list(t)
 	}
 	for _, u := range f.Units {
 		if t := g.tables[u]; t != nil && t.unit != nil && !t.unit.written {
 			t.unit = nil
+			g.list(t)
 		}
 	}
 	g.setLimit()
@@ -188,6 +192,8 @@ func (g *Gate) ResetTables(tables []uint32, aside bool) error {
 		if t.done {
 			g.undone++
 		}
+		delete(g.open, t)
+		delete(g.flying, t)
 		g.tables[index] = &gateTable{index: index, keyed: t.keyed, start: t.start, aside: aside}
 		for i, p := range g.passed {
 			if p == index {

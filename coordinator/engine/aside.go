@@ -173,7 +173,7 @@ func (p *Pipeline) asideTask(tables []*connectorv1.Aside) *fleetv1.Task {
 // asideWhileLoading sets tables aside whose load has failed, each once nothing of it is in flight: stream, snapshot and all
 // other loads go on. The gate is told after the target.
 func (p *Pipeline) asideWhileLoading() error {
-	for _, t := range p.tables {
+	for _, t := range p.run.left.near {
 		if t.failure == nil || t.Aside || p.run.setting[t.Index] || t.flying() {
 			continue
 		}

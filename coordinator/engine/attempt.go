@@ -33,6 +33,7 @@ type attempt struct {
 	group          []uint32
 	splitting      uint64
 	ahead          ahead
+	left           left
 	loads          map[*load]bool    // in flight
 	grants         map[string][]byte // by the writer's name: under which others may write through it
 	helpers        map[seat]*helper

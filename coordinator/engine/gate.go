@@ -96,6 +96,7 @@ func (p *Pipeline) hearStream(m fleet.Message) {
 		p.traceProgress(m.Tick.Stream)
 		p.run.progress = m.Tick.Stream
 		p.passed(m.Tick.Stream.PassedTables)
+		m.Tick.Stream.PassedTables = nil // heard; status does not list tables
 		p.settled(m.Tick.Stream.Applied)
 	case m.Reply != nil:
 		f := p.run.replies[m.Reply.Id]
@@ -171,23 +172,24 @@ func (p *Pipeline) snapshot(ctx context.Context) error {
 		}
 		p.dropSnapshot()
 	}
-	var todo []*rowv1.Table
-	for _, t := range p.sorted {
-		if !t.Loaded && t.failure == nil && p.needsSnapshot(t) {
-			todo = append(todo, t.row)
-		}
-	}
-	if len(todo) == 0 {
+	units := slices.DeleteFunc(p.run.left.units, func(t *table) bool { return t.Loaded || t.failure != nil })
+	if len(units) == 0 {
+		p.run.left.units = nil
 		return nil
 	}
+	todo := make([]*rowv1.Table, len(units))
+	for i, t := range units {
+		todo[i] = t.row
+	}
+	n := len(units)
+	if p.follow() {
+		n = len(plan.Groups(todo, groupTables, groupBytes)[0])
+	}
+	p.group(units[:n])
+	p.run.left.units = units[n:]
 	if !p.follow() {
-		for _, t := range todo {
-			p.run.group = append(p.run.group, t.Index)
-		}
 		return p.openSnapshot(todo, nil)
 	}
-	p.run.group = plan.Groups(todo, groupTables, groupBytes)[0]
-	rows := todo[:len(p.run.group)]
 	return p.reserve(&fleetv1.Reserve{Units: p.run.group}, func(f *rowv1.Floor) {
 		var changes []store.Change
 		for _, i := range p.run.group {
@@ -196,7 +198,7 @@ func (p *Pipeline) snapshot(ctx context.Context) error {
 		}
 		if err := p.save(ctx, changes...); err != nil {
 			p.stop = err
-		} else if err := p.openSnapshot(rows, f); err != nil {
+		} else if err := p.openSnapshot(todo[:n], f); err != nil {
 			p.stop = err
 		}
 	})
@@ -225,12 +227,15 @@ func (p *Pipeline) hearSnapshot(m fleet.Message) {
 
 // groupLoaded tells the gate of a group of units that is written.
 func (p *Pipeline) groupLoaded() bool {
+	if !p.follow() && len(p.run.loads) > 0 { // then the group is all tables
+		return false
+	}
 	for _, i := range p.run.group {
 		if !p.tables[i].Loaded && p.tables[i].failure == nil {
 			return false
 		}
 	}
-	return len(p.run.loads) == 0 || p.follow()
+	return true
 }
 
 func (p *Pipeline) dropSnapshot() {

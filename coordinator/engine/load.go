@@ -19,6 +19,7 @@ func (p *Pipeline) loadAll(ctx context.Context) error {
 	if err := p.enter(ctx, controlv1.Phase_PHASE_LOAD); err != nil {
 		return err
 	}
+	p.listLeft()
 	var broken error
 	err := p.pump(ctx, 0, func() bool {
 		if broken = p.drive(ctx); broken != nil {
@@ -47,6 +48,9 @@ func (p *Pipeline) loadAll(ctx context.Context) error {
 }
 
 func (p *Pipeline) allLoaded() bool {
+	if p.run.left.some() {
+		return false
+	}
 	for _, t := range p.tables {
 		if !t.Loaded && !t.Aside || t.Again {
 			return false
@@ -61,12 +65,13 @@ func (p *Pipeline) drive(ctx context.Context) error {
 		return err
 	}
 	var complete []*table
-	for _, t := range p.tables { // also those whose last chunks only the target knew to be written
+	for _, t := range p.run.left.near { // also those whose last chunks only the target knew to be written
 		if !t.Loaded && t.failure == nil && t.complete() {
 			complete = append(complete, t)
 		}
 	}
 	p.tablesLoaded(complete...)
+	p.run.left.forget()
 	if p.stop != nil {
 		return p.stop
 	}
@@ -86,7 +91,7 @@ func (p *Pipeline) drive(ctx context.Context) error {
 	return p.grant(ctx, c.Grants)
 }
 
-// view is what the scheduler sees. Small tables become one chunk without asking anybody.
+// view is what the scheduler sees: what is near, and as much more as it can use.
 func (p *Pipeline) view() schedule.View {
 	v := schedule.View{Parallel: int(p.spec.Parallel), Agents: p.loaders(), Apart: p.apart(), Speed: p.run.speed}
 	for l := range p.run.loads {
@@ -96,33 +101,48 @@ func (p *Pipeline) view() schedule.View {
 		v.Splitting = 1
 	}
 	cut := p.present(map[string]bool{p.run.reader: true, p.run.writer: true}) // one cuts a table, the other keeps its plan
-	now := time.Now()
-	for _, t := range p.sorted {
-		if t.Loaded || t.failure != nil {
-			continue
+	if t := p.run.left.nextUncut(); t != nil && cut {
+		v.Unsplit = []uint32{t.Index}
+	}
+	now, ready := time.Now(), 0
+	for _, t := range p.run.left.near {
+		ready += p.pend(&v, t, now)
+	}
+	if p.follow() || p.run.snapshot != "" {
+		for most := v.Most(); ready < most && len(p.run.left.far) > 0; {
+			ready += p.pend(&v, p.run.left.approach(), now)
 		}
-		shelf, ready := 0, true
-		if p.needsSnapshot(t) {
-			shelf, ready = 1, p.run.snapshot != "" && (!p.follow() || contains(p.run.group, t.Index))
-		}
-		if !t.Split {
-			if p.small(t) {
-				v.Pending = append(v.Pending, schedule.Chunk{ID: plan.ChunkID(t.Index, 0), Bytes: t.row.EstimatedBytes, Ready: ready, Shelf: shelf})
-			} else if cut {
-				v.Unsplit = append(v.Unsplit, t.Index)
-			}
-			continue
-		}
-		for n := range t.Chunks {
-			c := t.chunks[plan.ChunkID(t.Index, uint32(n))]
-			if c == nil || c.Written || c.inFlight {
-				continue
-			}
-			v.Pending = append(v.Pending, schedule.Chunk{ID: c.row.Id, Bytes: c.row.EstimatedBytes, Held: c.Granted && p.follow(),
-				Ready: ready && now.After(c.notUntil), Alone: c.Granted, Shelf: shelf})
-		}
+		v.Behind = p.run.left.farBytes
 	}
 	return v
+}
+
+// pend adds the chunks of a table that may be granted, now or later, and counts those that are ready. A small table becomes
+// one chunk without asking anybody.
+func (p *Pipeline) pend(v *schedule.View, t *table, now time.Time) (ready int) {
+	if t.Loaded || t.failure != nil {
+		return 0
+	}
+	add := func(c schedule.Chunk) {
+		if p.needsSnapshot(t) {
+			c.Shelf, c.Ready = 1, c.Ready && p.run.snapshot != "" && (!p.follow() || contains(p.run.group, t.Index))
+		}
+		if c.Ready {
+			ready++
+		}
+		v.Pending = append(v.Pending, c)
+	}
+	if !t.Split {
+		add(schedule.Chunk{ID: plan.ChunkID(t.Index, 0), Bytes: t.row.EstimatedBytes, Ready: true})
+	}
+	for n := range t.Chunks {
+		c := t.chunks[plan.ChunkID(t.Index, uint32(n))]
+		if c == nil || c.Written || c.inFlight {
+			continue
+		}
+		add(schedule.Chunk{ID: c.row.Id, Bytes: c.row.EstimatedBytes, Held: c.Granted && p.follow(), Ready: now.After(c.notUntil), Alone: c.Granted})
+	}
+	return ready
 }
 
 // small tables are one chunk, which enters the ledger when it is granted: of thousands few are in flight.

@@ -1,5 +1,5 @@
 // Package engine runs every pipeline as one actor: a goroutine that owns the pipeline's state. Read pipeline.go,
-// attempt.go, assess.go, recover.go, steps.go, gate.go, load.go (split, helper, grant, loaded) and finish.go in this order.
+// attempt.go, assess.go, recover.go, steps.go, gate.go, load.go (left, split, helper, grant, loaded) and finish.go in this order.
 package engine
 
 import (

@@ -73,6 +73,7 @@ func (p *Pipeline) cut(t *table, chunks []*rowv1.Chunk) {
 		changes = append(changes, store.PutChunk(p.name, c.Id, rec.Chunk))
 	}
 	t.Split, t.Chunks = true, len(chunks)
+	p.run.left.add(t)
 	p.keep(append(changes, store.PutTable(p.name, t.Table)))
 	if len(chunks) == 0 {
 		p.tablesLoaded(t)

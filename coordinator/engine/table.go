@@ -87,8 +87,10 @@ func (p *Pipeline) makeTables(known []store.Table) error {
 // sort lists the tables by size, once: it does not change.
 func (p *Pipeline) sort() {
 	p.sorted = slices.Clone(p.tables)
-	slices.SortStableFunc(p.sorted, func(a, b *table) int { return cmp.Compare(b.row.EstimatedBytes, a.row.EstimatedBytes) })
+	slices.SortStableFunc(p.sorted, biggerFirst)
 }
+
+func biggerFirst(a, b *table) int { return cmp.Compare(b.row.EstimatedBytes, a.row.EstimatedBytes) }
 
 // rows are all tables without their columns: for whoever only has to name them.
 func (p *Pipeline) rows() []*rowv1.Table { return rowsOf(p.tables) }

@@ -32,8 +32,10 @@ type Chunk struct {
 
 // View is all that a decision depends on.
 type View struct {
-	// Pending are chunks not in flight, biggest tables first.
+	// Pending are chunks not in flight, biggest tables first. Of those that are ready there need not be more than Most;
+	// Behind is how many bytes there are in those that were left out.
 	Pending []Chunk
+	Behind  int64
 	// InFlight are the loads that run. Parallel is the spec's bound on them, 0: none.
 	InFlight []Pair
 	Parallel int
@@ -60,13 +62,23 @@ type Commands struct {
 	Split  []uint32
 }
 
+// ahead is how many chunks for each slot should be known beyond those that are granted.
+const ahead = 2
+
+// Most is how many chunks that are ready a decision can use: it is made after every message, and must not cost more the more
+// there are.
+func (v View) Most() int {
+	n := len(v.pairs())
+	return mostChunks*n + ahead*(len(v.InFlight)+n)
+}
+
 // Decide fills the credits. Splitting stays a little ahead of the readers, one table at a time.
 func Decide(v View) Commands {
 	var out Commands
 	pairs := v.pairs()
 	slots := len(v.InFlight) + len(pairs)
 	queue := ordered(v.Pending)
-	fair := fairBytes(queue, slots)
+	fair := v.fairBytes(queue, slots)
 	for _, p := range pairs {
 		if len(queue) == 0 {
 			break
@@ -75,7 +87,7 @@ func Decide(v View) Commands {
 		g.Chunks, queue = pack(queue, min(fair, v.inTime(p)))
 		out.Grants = append(out.Grants, g)
 	}
-	if v.Splitting == 0 && len(v.Unsplit) > 0 && len(queue) < 2*slots {
+	if v.Splitting == 0 && len(v.Unsplit) > 0 && len(queue) < ahead*slots {
 		out.Split = v.Unsplit[:1]
 	}
 	return out
@@ -95,11 +107,11 @@ func ordered(pending []Chunk) []Chunk {
 }
 
 // fairBytes shares work out in smaller and smaller parts, so that packing does not leave slots idle.
-func fairBytes(queue []Chunk, slots int) int64 {
+func (v View) fairBytes(queue []Chunk, slots int) int64 {
 	if slots == 0 {
 		return mostBytes
 	}
-	var sum int64
+	sum := v.Behind
 	for _, c := range queue {
 		sum += c.Bytes
 	}

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -176,5 +177,22 @@ func TestDecide_CutsLoadsByTheirTime(t *testing.T) {
 		if got := bytesOf(c.wait, c.speed); got != c.want {
 			t.Errorf("%s: %d MiB, want %d", c.why, got>>20, c.want>>20)
 		}
+	}
+}
+
+// A view that ends where a decision has enough leads to the same one.
+func TestDecide_MoreThanItCanUseChangesNothing(t *testing.T) {
+	v := View{Agents: []Agent{{Name: "a", Read: 3, Write: 3, Reached: true}}, InFlight: []Pair{{"a", "a"}}, Unsplit: []uint32{1 << 20},
+		Speed: map[Pair]int64{{"a", "a"}: 1 << 30}}
+	for i := range uint64(20_000) {
+		v.Pending = append(v.Pending, Chunk{ID: i << 32, Bytes: 8192, Ready: true})
+	}
+	all := Decide(v)
+	for _, c := range v.Pending[v.Most():] {
+		v.Behind += c.Bytes
+	}
+	v.Pending = v.Pending[:v.Most()]
+	if some := Decide(v); len(all.Grants) != 2 || !reflect.DeepEqual(all, some) {
+		t.Errorf("all: %v\nsome: %v", all, some)
 	}
 }

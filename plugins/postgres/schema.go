@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -111,10 +112,15 @@ func (r *schemaRun) load(ctx context.Context) error {
 			(SELECT reset_val::int8 FROM pg_settings WHERE name = 'deadlock_timeout'),
 			(SELECT reset_val::int8 * 1024 FROM pg_settings WHERE name = 'maintenance_work_mem')`, r.req.Pipeline).Scan(&r.user, &r.beside, &deadlock, &r.memory)
 	}
+	r.beside = r.beside && slices.ContainsFunc(r.req.Steps, afterLoad)
 	r.major = majorOf(conn.PgConn())
 	r.lockWait = lockWait(time.Duration(deadlock) * time.Millisecond) // the others', not what this session may have set for itself
 	return mapError(err, "target › schema drover")
 }
+
+// afterLoad: the step may be run while changes are applied. Tables and keys never are: they are made before the stream starts,
+// for each attempt.
+func afterLoad(st *connectorv1.SchemaStep) bool { return st.Phase > inKeys }
 
 // conn takes a free session or opens one; there are never more than parallel.
 func (r *schemaRun) conn(ctx context.Context) (*pgx.Conn, error) {

@@ -111,6 +111,35 @@ func TestSchema_StepsGiveWayToTheStream(t *testing.T) {
 	}
 }
 
+// A target knows its position before tables are made, and no change is applied before their keys are: thousands of keys must
+// not cost a commit each. What is made after the load does.
+func TestSchema_KeysShareTransactionsBeforeTheStream(t *testing.T) {
+	url := dev.Database(t)
+	streams(t, url)
+	const n = 3 * schemaGroup
+	var early, late []*connectorv1.SchemaStep
+	for i := range uint32(n) {
+		name := fmt.Sprint("t", i)
+		early = append(early, lockStep(3*i+1, inTables, "table", name, i+1, "CREATE TABLE public."+name+" (id int, n int)"),
+			lockStep(3*i+2, inKeys, "primary key", name+"_pkey", i+1, "ALTER TABLE public."+name+" ADD PRIMARY KEY (id)"))
+		if i < 10 {
+			late = append(late, lockStep(3*i+3, inIndexes, "index", name+"_n", i+1, "CREATE INDEX ON public."+name+" (n)"))
+		}
+	}
+	commits := func(steps []*connectorv1.SchemaStep) string {
+		if _, problems := applied(t, url, steps, 2); len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		return dev.MustQuery(t, url, "SELECT count(DISTINCT xmin::text) FROM drover.step")
+	}
+	if got := commits(early); got != "6" {
+		t.Errorf("%d tables and keys took %s transactions", n, got)
+	}
+	if got := commits(late); got != "16" {
+		t.Errorf("with 10 indexes beside the stream %s transactions", got)
+	}
+}
+
 // A step that takes longer than the server's patience with deadlocks holds its table for so long; it must not be in one
 // transaction with a step that then has to wait.
 func TestSchema_ALongStepHoldsNothingElseBesideTheStream(t *testing.T) {
