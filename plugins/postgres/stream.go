@@ -293,13 +293,18 @@ func (st *streamer) message(typ byte, body []byte) error {
 	return diag.StreamBroken.New(st.where, nil, "protocol message %q", typ)
 }
 
-// refused gives an error of the server its code: while it reads the log, what it misses is the publication.
+// refused gives an error of the server its code: while it reads the log, what it misses is the publication, and what it
+// cannot convert the log keeps, whatever becomes of the row.
 func (st *streamer) refused(err error) error {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) && pe.Code == "42704" {
 		return diag.PublicationGone.New(st.where, serverError{pe}, "")
 	}
-	return mapError(err, st.where)
+	err = mapError(unreadable(err, st.where), st.where)
+	if d := diag.Find(err); d.Code.ID == diag.RowUnreadable.ID {
+		d.Fixes = []string{"Find the text that the message means at the source, and correct it. The log keeps it as it was: drover delete the pipeline, empty the target tables and copy again."}
+	}
+	return err
 }
 
 func (st *streamer) copyData(body []byte) error {
@@ -338,15 +343,6 @@ func (st *streamer) copyData(body []byte) error {
 	default:
 		return diag.StreamBroken.New(st.where, nil, "replication message %q", kind)
 	}
-}
-
-// refused: the log keeps what the walsender cannot convert, whatever becomes of the row.
-func (st *streamer) refused(err error) error {
-	err = mapError(unreadable(err, st.where), st.where)
-	if d := diag.Find(err); d.Code.ID == diag.RowUnreadable.ID {
-		d.Fixes = []string{"Find the text that the message means at the source, and correct it. The log keeps it as it was: drover delete the pipeline, empty the target tables and copy again."}
-	}
-	return err
 }
 
 func (st *streamer) broken(why string) error {
