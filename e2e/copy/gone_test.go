@@ -84,8 +84,8 @@ func TestGone_AReloadOfAllPassesOverWhatIsNotThere(t *testing.T) {
 		return nil
 	})
 	v.run(t, 0, "reload", v.name)
-	awaitAside(t, v.name, v.data, "public.c", "E4001")
 	awaitState(t, v, "public.b", "loaded equal")
+	awaitAside(t, v.name, v.data, "public.c", "E4001")
 	p.Stop(10 * time.Second)
 }
 
