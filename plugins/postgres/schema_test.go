@@ -66,6 +66,11 @@ func TestSchema_HostileOneArrivesEqual(t *testing.T) {
 	for _, d := range differences(dumped(t, src), dumped(t, dst)) {
 		t.Error(d)
 	}
+	handed := "SELECT i.identity, l.col, x.grantor::regrole, x.grantee, x.privilege_type, x.is_grantable FROM (" + aclSQL + `) l, aclexplode(l.acl) x, pg_identify_object(l.class, l.oid, 0) i
+		WHERE x.grantor <> l.owner ORDER BY 1, 2, 3, 4, 5`
+	if a, b := dev.MustQuery(t, src, handed), dev.MustQuery(t, dst, handed); a != b || strings.Count(a, "\n") != 5 {
+		t.Errorf("who gave what differs:\n%s\n---\n%s", a, b)
+	}
 	publications := `SELECT (to_jsonb(p) - 'oid' - 'pubowner' - 'pubgencols')::text, obj_description(p.oid), ` + publishedTables + `
 		FROM pg_publication p ORDER BY pubname`
 	if a, b := dev.MustQuery(t, src, publications), dev.MustQuery(t, dst, publications); a != b || !strings.Contains(a, "everyone") {

@@ -112,6 +112,11 @@ CREATE TABLE elder_gen (a int, g int GENERATED ALWAYS AS (a * 2) STORED); CREATE
 CREATE TABLE stored (a int, b int, c int, r int4range, CONSTRAINT pkk PRIMARY KEY (a) WITH (fillfactor = 33), CONSTRAINT ukk UNIQUE (b) INCLUDE (c) WITH (deduplicate_items = off) DEFERRABLE INITIALLY DEFERRED,
   CONSTRAINT xkk EXCLUDE USING gist (r WITH &&) WITH (fillfactor = 44) DEFERRABLE, UNIQUE (c)); ALTER INDEX stored_c_key SET (fillfactor = 55);
 
+-- Rights that were handed on, twice, of a table and of a column, and what was given a second time by the owner.
+CREATE TABLE handed_on (a int, b int); CREATE SEQUENCE handed_too; GRANT ALL ON SEQUENCE handed_too TO pg_read_all_stats WITH GRANT OPTION; GRANT ALL ON handed_on TO pg_read_all_stats WITH GRANT OPTION;
+SET ROLE pg_read_all_stats; GRANT SELECT, INSERT ON handed_on TO pg_read_all_settings WITH GRANT OPTION; GRANT USAGE ON SEQUENCE handed_too TO PUBLIC;
+SET ROLE pg_read_all_settings; GRANT SELECT ON handed_on TO pg_signal_backend; GRANT INSERT (b) ON handed_on TO pg_monitor, PUBLIC; RESET ROLE; GRANT SELECT ON handed_on TO pg_signal_backend;
+
 -- Tables of the rows of views, which need a primary key, other views' rows, a type and a collation of their own.
 CREATE TABLE grouped (a int PRIMARY KEY, c text); CREATE TYPE of_rows AS (n int, t varchar(7)); CREATE COLLATION rows_c FROM "C";
 CREATE VIEW of_groups WITH (security_barrier = true) AS SELECT a, c, c COLLATE rows_c AS d, ROW(a, c)::of_rows AS e, a::numeric(9, 2) AS f, c::character(5) AS h FROM grouped GROUP BY a; ALTER VIEW of_groups ALTER a SET DEFAULT 8;
