@@ -61,7 +61,7 @@ func (c *catalog) strangersHere(ctx context.Context) error {
 		c.leave(s.Kind, s.Object, "the patterns leave it out, and nothing of a schema named drover is copied", renameTheirs+"  -- if it is wanted")
 	}
 	if len(wanted) > 0 {
-		c.problem = append(c.problem, problem(diag.SchemaTaken, "source", "schema drover", "it holds "+listed(wanted)+", which are not Drover's and would not be copied", renameTheirs,
+		c.problem = append(c.problem, problem(diag.SchemaTaken, "source", "schema drover", "it holds "+listed(wanted)+", which Drover did not make and would not copy", renameTheirs,
 			"-- or leave it out with --exclude 'drover.*'"))
 	}
 	return err
@@ -74,7 +74,7 @@ func (f *findings) strangers(ctx context.Context, tx pgx.Tx, resuming bool) erro
 	}
 	found, err := strangers(ctx, tx)
 	if err == nil {
-		f.check(len(found) > 0, diag.SchemaTaken, "schema drover", "it holds "+listed(found)+", which are not Drover's", renameTheirs)
+		f.check(len(found) > 0, diag.SchemaTaken, "schema drover", "it holds "+listed(found)+", which Drover did not make", renameTheirs)
 	}
 	return err
 }

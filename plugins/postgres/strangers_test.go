@@ -12,7 +12,7 @@ import (
 const strange = `CREATE SCHEMA IF NOT EXISTS drover; CREATE TABLE drover.orders (id int GENERATED ALWAYS AS IDENTITY, s serial); CREATE TYPE drover.array_1 AS ENUM ('a'); CREATE VIEW drover.v AS SELECT 1;
 	CREATE FUNCTION drover.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE DOMAIN drover.d AS int; CREATE EXTENSION hstore SCHEMA drover`
 
-const listedStrange = "it holds table drover.orders, extension hstore, function drover.f(), type drover.array_1, type drover.d, 1 more, which are not Drover's"
+const listedStrange = "it holds table drover.orders, extension hstore, function drover.f(), type drover.array_1, type drover.d, 1 more, which Drover did not make"
 
 // What is not ours in a schema drover of the source is refused by name, or listed when the patterns leave it out. What a pipeline
 // left there that had this database as its target is passed over.
@@ -25,7 +25,7 @@ func TestStrangers_OfTheSourceAreNamed(t *testing.T) {
 	}
 	dev.MustExec(t, src, strange)
 	all = found(t, src, nil)
-	if len(all.Problems) != 1 || all.Problems[0].Code != diag.SchemaTaken.ID || all.Problems[0].Reason != listedStrange+" and would not be copied" {
+	if len(all.Problems) != 1 || all.Problems[0].Code != diag.SchemaTaken.ID || all.Problems[0].Reason != listedStrange+" and would not copy" {
 		t.Errorf("problems: %v", all.Problems)
 	}
 	exclude := []string{"drover.*"}
