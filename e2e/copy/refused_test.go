@@ -1,6 +1,7 @@
 package copy_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,5 +175,41 @@ func TestRefused_ACopyThatRunsAlready(t *testing.T) {
 	p.Signal(t, syscall.SIGINT)
 	if r := p.Wait(); r.Code != 130 {
 		t.Error(r)
+	}
+}
+
+// Nothing of a schema drover is copied, so what somebody else keeps there is refused by name, unless a pattern leaves it out. Databases
+// that sort differently are named, by the doctor and by the copy.
+func TestRefused_SomebodysSchemaDrover(t *testing.T) {
+	home, target := dev.Database(t), dev.TargetDatabase(t)
+	name := dev.MustQuery(t, home, "SELECT current_database()") + "_c"
+	dev.MustExec(t, home, "CREATE DATABASE "+name+" TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+	t.Cleanup(func() {
+		if err := dev.Exec(context.Background(), home, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	source := dev.Shared(t).URL(name)
+	dev.MustExec(t, source, "CREATE TABLE t (id int PRIMARY KEY); CREATE SCHEMA drover; CREATE TABLE drover.orders (id int); INSERT INTO drover.orders VALUES (1)")
+	const sorting = "LC_COLLATE 'C' LC_CTYPE 'C'"
+	refused(t, 4, []string{"copy", source, target, "--data", t.TempDir()}, "E4015", "table drover.orders", "ALTER SCHEMA drover RENAME TO", "--exclude 'drover.*'")
+	doctor := harness.Run(t, "doctor", source, target)
+	for _, want := range []string{"E4015", "table drover.orders", "W4014", "TEMPLATE template0 ENCODING 'UTF8' " + sorting} {
+		if doctor.Code != 4 || !strings.Contains(doctor.Stdout+doctor.Stderr, want) {
+			t.Errorf("the doctor does not tell of %s: %s", want, doctor)
+		}
+	}
+	dev.MustExec(t, target, "CREATE SCHEMA drover; CREATE TABLE drover.theirs (id int)")
+	args := []string{"copy", source, target, "--exclude", "drover.*", "--data", t.TempDir()}
+	refused(t, 4, args, "E4015", "table drover.theirs")
+	dev.MustExec(t, target, "ALTER SCHEMA drover RENAME TO renamed")
+	r := harness.MustRun(t, args...)
+	for _, want := range []string{"table drover.orders", "W4014", "the source " + sorting} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("%q is not in the summary: %s", want, r)
+		}
+	}
+	if got := dev.MustQuery(t, target, "SELECT to_regclass('t'), to_regclass('renamed.theirs'), to_regnamespace('drover')"); got != "t\trenamed.theirs\t\\N" {
+		t.Errorf("the target has %s", got)
 	}
 }

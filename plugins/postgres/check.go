@@ -138,6 +138,13 @@ func (f *findings) sourceTables(ctx context.Context, tx pgx.Tx, s *sourceFacts, 
 	if err != nil {
 		return err
 	}
+	theirs, err := strangers(ctx, tx) // Discover refuses them; a pattern may name them
+	if err != nil {
+		return err
+	}
+	for _, t := range theirs {
+		chosen.match("drover", t.Table)
+	}
 	n := int32(0)
 	for _, t := range tables {
 		if len(wanted) > 0 && !wanted[ident(t.Schema, t.Name)] || !chosen.match(t.Schema, t.Name) {

@@ -41,6 +41,12 @@ func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*conne
 		}
 		f.sinkServer(facts[0])
 		f.sinkVersion(facts[0], req.SourceVersion)
+		if err := f.sorting(ctx, tx, facts[0], req.SourceSorting); err != nil {
+			return err
+		}
+		if err := f.strangers(ctx, tx, req.Resuming); err != nil {
+			return err
+		}
 		if err := f.sinkTables(ctx, tx, facts[0], req); err != nil {
 			return err
 		}

@@ -50,6 +50,7 @@ func (c *catalog) readTableSteps(ctx context.Context) error {
 	for _, k := range checks {
 		c.alias(objRef{pgConstraintClass, k.Oid}, c.byRef[objRef{pgClassClass, k.Rel}])
 	}
+	c.settleDefaults()
 	return nil
 }
 
@@ -162,6 +163,7 @@ func (c *catalog) columnDef(r *pgRel, col *column) string {
 		s += " COLLATE " + col.Collation
 	}
 	switch {
+	case col.Generated != "" && c.sameInParent(r, col): // older servers do not let a child say it again
 	case col.Generated == "s":
 		s += " GENERATED ALWAYS AS (" + col.Default + ") STORED"
 	case col.Generated == "v":
@@ -171,6 +173,8 @@ func (c *catalog) columnDef(r *pgRel, col *column) string {
 	case col.Identity != "": // the partitioned table's, and there with ATTACH PARTITION
 	case col.Default != "" && !col.Late:
 		s += " DEFAULT " + col.Default
+	case c.parentHasDefault(r, col): // it would be this one's too
+		s += " DEFAULT NULL"
 	}
 	if col.NotNull {
 		if r.ownNullCheck(col) {

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -30,6 +29,8 @@ type grant struct {
 	Privileges string
 	// Option: with grant option. Revoked: a default that was taken away.
 	Option, Revoked bool
+	// Grantor is empty for the owner.
+	Grantor string
 }
 
 // grantsSQL compares each list with what the object had when the server or an extension made it, else with the default of its
@@ -37,33 +38,34 @@ type grant struct {
 const grantsSQL = `
 	WITH o AS (SELECT l.*, coalesce(p.initprivs, acldefault(l.kind::"char", l.owner)) AS before FROM (` + aclSQL + `) l
 	           LEFT JOIN pg_init_privs p ON p.classoid = l.class AND p.objoid = l.oid AND p.objsubid = l.sub),
-	have AS (SELECT o.*, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.acl) x),
+	have AS (SELECT o.*, x.grantor, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.acl) x),
 	base AS (SELECT o.*, x.grantee, x.privilege_type, x.is_grantable FROM o, aclexplode(o.before) x),
 	diff AS (
-		SELECT class, oid, kind, col, grantee, privilege_type, is_grantable, false AS revoked FROM have h WHERE NOT EXISTS (SELECT FROM base b
+		SELECT class, oid, kind, col, grantee, privilege_type, is_grantable, false AS revoked, nullif(h.grantor, h.owner) AS grantor FROM have h WHERE h.grantor <> h.owner OR NOT EXISTS (SELECT FROM base b
 		 WHERE (b.class, b.oid, b.col, b.grantee, b.privilege_type, b.is_grantable) = (h.class, h.oid, h.col, h.grantee, h.privilege_type, h.is_grantable))
 		UNION ALL
-		SELECT class, oid, kind, col, grantee, privilege_type, is_grantable, true FROM base b WHERE NOT EXISTS (SELECT FROM have h
-		 WHERE (b.class, b.oid, b.col, b.grantee, b.privilege_type) = (h.class, h.oid, h.col, h.grantee, h.privilege_type)))
+		SELECT class, oid, kind, col, grantee, privilege_type, is_grantable, true, NULL FROM base b WHERE NOT EXISTS (SELECT FROM have h
+		 WHERE (b.class, b.oid, b.col, b.grantee, b.privilege_type) = (h.class, h.oid, h.col, h.grantee, h.privilege_type) AND h.grantor = h.owner))
 	SELECT d.class, d.oid, d.kind, d.col, i.identity, CASE WHEN d.grantee = 0 THEN '' ELSE pg_get_userbyid(d.grantee) END,
-	       string_agg(d.privilege_type, ',' ORDER BY d.privilege_type), d.is_grantable, d.revoked
+	       string_agg(d.privilege_type, ',' ORDER BY d.privilege_type), d.is_grantable, d.revoked, coalesce(pg_get_userbyid(d.grantor), '')
 	FROM diff d, pg_identify_object(d.class, d.oid, 0) i
-	GROUP BY 1, 2, 3, 4, 5, 6, 8, 9 ORDER BY d.revoked DESC, d.oid, 4, 6`
+	GROUP BY 1, 2, 3, 4, 5, 6, 8, 9, 10 ORDER BY d.revoked DESC, d.oid, 4, 6, 10`
 
-// readGrants makes one step per grantee, after the owners are set: grants are given in the owner's name.
+// readGrants makes one step per grantee, after the owners are set: grants are given in the owner's name, or in that of who gave
+// them, after those that let him.
 func (c *catalog) readGrants(ctx context.Context) error {
 	found, err := list[grant](ctx, c.tx, grantsSQL)
 	if err != nil {
 		return err
 	}
-	steps := map[string]*node{}
+	steps, turn := grantSteps{}, turns(found)
 	for _, g := range found {
 		if on := c.byRef[objRef{g.Class, g.Oid}]; g.Kind != "d" && g.Oid >= firstUserOID && (on == nil || on.gone != "") {
 			continue
 		}
 		for _, privileges := range c.worded(g.Kind, g.Privileges) {
 			g.Privileges = privileges
-			c.grantTo(steps, g.Grantee, g.sql())
+			c.grantTo(steps, grantKey{turn[g], g.Grantee}, inNameOf(g.Grantor, g.sql()))
 		}
 	}
 	if err := c.readDefaultGrants(ctx, steps); err != nil {
@@ -72,22 +74,20 @@ func (c *catalog) readGrants(ctx context.Context) error {
 	if err := c.grantPublic(ctx, steps); err != nil {
 		return err
 	}
-	for _, who := range slices.Sorted(maps.Keys(steps)) {
-		c.add(objRef{}, steps[who])
-	}
+	c.addGrants(steps)
 	return nil
 }
 
 // grantPublic says whether everybody may create in the schema public: until PostgreSQL 14 they may unless somebody forbids it, since
 // then only if somebody allows it.
-func (c *catalog) grantPublic(ctx context.Context, steps map[string]*node) error {
+func (c *catalog) grantPublic(ctx context.Context, steps grantSteps) error {
 	if c.major() >= 15 || c.byRef[objRef{pgNamespaceClass, publicOID}] == nil {
 		return nil
 	}
 	found, err := list[struct{ May bool }](ctx, c.tx, fmt.Sprintf(`SELECT EXISTS (SELECT FROM aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) x
 		WHERE x.grantee = 0 AND x.privilege_type = 'CREATE') FROM pg_namespace n WHERE n.oid = %d`, publicOID))
 	for _, f := range found {
-		c.grantTo(steps, "", grantSQL(!f.May, false, "CREATE ON SCHEMA public", ""))
+		c.grantTo(steps, grantKey{}, grantSQL(!f.May, false, "CREATE ON SCHEMA public", ""))
 	}
 	return err
 }
@@ -108,23 +108,6 @@ func (c *catalog) worded(kind, privileges string) []string {
 		return []string{strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == maintain }), ","), maintain}
 	}
 	return []string{privileges}
-}
-
-func (c *catalog) grantTo(steps map[string]*node, who, sql string) {
-	n := steps[who]
-	if n == nil {
-		object := who
-		if who == "" {
-			object = "PUBLIC"
-		}
-		n = &node{phase: inFinish, kind: "grant", object: object}
-		n.deps = slices.Clone(c.owners)
-		if len(c.owners) == 0 {
-			n.deps = slices.DeleteFunc(slices.Clone(c.nodes), func(m *node) bool { return m.phase != inFinish })
-		}
-		steps[who] = n
-	}
-	n.sql = append(n.sql, sql)
 }
 
 func role(name string) string {
@@ -166,7 +149,7 @@ func grantSQL(revoked, option bool, what, who string) string {
 }
 
 // readDefaultGrants carries ALTER DEFAULT PRIVILEGES. Those without a schema replace the built-in default, those with one add to it.
-func (c *catalog) readDefaultGrants(ctx context.Context, steps map[string]*node) error {
+func (c *catalog) readDefaultGrants(ctx context.Context, steps grantSteps) error {
 	found, err := list[struct {
 		Owner, Schema, Kind, Grantee, Privileges string
 		Option, Revoked                          bool
@@ -191,7 +174,7 @@ func (c *catalog) readDefaultGrants(ctx context.Context, steps map[string]*node)
 		}
 		word := map[string]string{"r": "TABLES", "S": "SEQUENCES", "f": "ROUTINES", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}[d.Kind]
 		for _, privileges := range c.worded(d.Kind, d.Privileges) {
-			c.grantTo(steps, d.Grantee, sql+" "+grantSQL(d.Revoked, d.Option, privileges+" ON "+word, d.Grantee))
+			c.grantTo(steps, grantKey{who: d.Grantee}, sql+" "+grantSQL(d.Revoked, d.Option, privileges+" ON "+word, d.Grantee))
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 )
 
 type index struct {
@@ -20,13 +21,14 @@ type index struct {
 	Bytes        int64
 	Tablespace   string
 	Partitioned  bool
+	Options      []string
 }
 
 const indexesSQL = `
 	SELECT i.indexrelid, i.indrelid, coalesce(h.inhparent, 0), n.nspname, ic.relname, CASE WHEN k.oid IS NULL THEN pg_get_indexdef(i.indexrelid) ELSE '' END,
 	       coalesce(k.oid, 0), coalesce(k.conname, ''), coalesce(pg_get_constraintdef(k.oid), ''), coalesce(k.contype::text, ''),
 	       i.indisvalid AND i.indisready OR ic.relkind = 'I', i.indisclustered, i.indisreplident,
-	       CASE WHEN ic.relkind = 'i' THEN coalesce(pg_relation_size(ic.oid), 0) ELSE 0 END, coalesce(s.spcname, ''), ic.relkind = 'I'
+	       CASE WHEN ic.relkind = 'i' THEN coalesce(pg_relation_size(ic.oid), 0) ELSE 0 END, coalesce(s.spcname, ''), ic.relkind = 'I', coalesce(ic.reloptions, '{}')
 	FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
 	JOIN pg_namespace n ON n.oid = ic.relnamespace
 	LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
@@ -82,7 +84,7 @@ func (c *catalog) indexStep(i *index) {
 	}
 	if i.Con != 0 {
 		n.kind = map[string]string{"p": "primary key", "u": "unique constraint", "x": "exclusion constraint"}[i.ConType]
-		n.sql = []string{alter + "ADD CONSTRAINT " + ident(i.ConName) + " " + i.ConDef}
+		n.sql = []string{alter + "ADD CONSTRAINT " + ident(i.ConName) + " " + i.keyDef()}
 		n.object = r.display() + "." + i.ConName
 	} else {
 		n.sql = []string{i.Def}
@@ -99,6 +101,21 @@ func (c *catalog) indexStep(i *index) {
 	c.inSpace(i.Tablespace, "ALTER INDEX "+ident(i.Schema, i.Name))
 	c.addTo(objRef{pgClassClass, i.Rel}, objRef{pgClassClass, i.Oid}, n)
 	c.alias(objRef{pgConstraintClass, i.Con}, n)
+}
+
+// keyDef is the constraint with the storage options of its index, which the server leaves out of all but exclusion constraints.
+func (i *index) keyDef() string {
+	if i.ConType == "x" || len(i.Options) == 0 {
+		return i.ConDef
+	}
+	def, when := i.ConDef, ""
+	for _, w := range []string{" DEFERRABLE INITIALLY DEFERRED", " DEFERRABLE"} {
+		if before, ok := strings.CutSuffix(def, w); ok {
+			def, when = before, w
+			break
+		}
+	}
+	return def + with(i.Options) + when
 }
 
 // attachStep ties a partition's index to that of the partitioned table; the last one makes the parent's valid.

@@ -31,6 +31,9 @@ func (c *catalog) readLeft(ctx context.Context) error {
 	if err == nil {
 		err = c.leaveSecretOptions(ctx)
 	}
+	if err == nil {
+		err = c.strangersHere(ctx)
+	}
 	return err
 }
 

@@ -26,7 +26,7 @@ func (c *catalog) link(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range c.postpone(c.edges(deps)) {
+	for _, e := range c.postpone(c.shapeViews(c.edges(deps))) {
 		e.from.deps = append(e.from.deps, e.to)
 	}
 	c.orderFills()

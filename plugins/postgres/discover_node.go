@@ -51,6 +51,8 @@ type node struct {
 	mark   int
 	// fill is the step that fills this materialised view.
 	fill *node
+	// whole is the view that this is the shape of.
+	whole *node
 }
 
 // addTo makes a node known that belongs to a table, whose number its step bears.
@@ -133,7 +135,7 @@ func (c *catalog) dropGone() {
 	for again := true; again; {
 		again = false
 		for _, n := range c.nodes {
-			for _, d := range n.deps {
+			for _, d := range n.needs() {
 				if d.gone != "" && n.gone == "" {
 					n.gone, again = "it needs "+d.kind+" "+d.object+", which is not carried", true
 				}
@@ -148,6 +150,14 @@ func (c *catalog) dropGone() {
 	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool { return n.gone != "" })
 }
 
+// needs are the steps without which this one is of no use.
+func (n *node) needs() []*node {
+	if n.whole != nil {
+		return append(slices.Clone(n.deps), n.whole)
+	}
+	return n.deps
+}
+
 // choose keeps, when tables are named, those tables, what belongs to them and what they need.
 func (c *catalog) choose() {
 	if len(c.filter.include) == 0 {
@@ -159,7 +169,7 @@ func (c *catalog) choose() {
 			return
 		}
 		n.chosen = true
-		for _, d := range n.deps {
+		for _, d := range n.needs() {
 			want(d)
 		}
 	}

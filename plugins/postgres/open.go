@@ -79,16 +79,16 @@ func look(ctx context.Context, cfg Config) (*connectorv1.OpenResponse, error) {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var version, identity, instance string
+	var version, identity, instance, sorting string
 	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'),
 		(SELECT system_identifier::text FROM pg_control_system()) || '/' ||
 		(SELECT oid::text FROM pg_database WHERE datname = current_database()),
-		CASE WHEN pg_is_in_recovery() THEN '' ELSE extract(epoch FROM pg_postmaster_start_time())::text END`).Scan(&version, &identity, &instance)
+		CASE WHEN pg_is_in_recovery() THEN '' ELSE extract(epoch FROM pg_postmaster_start_time())::text END, (`+sortingSQL+`)`).Scan(&version, &identity, &instance, &sorting)
 	cc := conn.Config()
 	if err != nil {
 		return nil, mapError(err, place(&cc.Config))
 	}
-	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity, Instance: instance}, nil
+	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity, Instance: instance, Sorting: sorting}, nil
 }
 
 func (b *base) close() error {

@@ -302,11 +302,7 @@ func release(ctx context.Context, tx pgx.Tx, pipeline string, resp *connectorv1.
 	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM drover.pipeline)").Scan(&left); err != nil || left {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "DROP SCHEMA drover CASCADE"); err != nil {
-		return err
-	}
-	resp.Removed = append(resp.Removed, "schema drover")
-	return nil
+	return dropOwn(ctx, tx, resp)
 }
 
 // targetName is the quoted name of a table at the target.

@@ -73,6 +73,8 @@ type schemaRun struct {
 	lockWait time.Duration
 	// memory is the server's own maintenance_work_mem, in bytes.
 	memory int64
+	// kept tells a session what was there before; empty where no default privileges act.
+	kept string
 
 	reading sync.Mutex // guards theirs
 	theirs  theirs
@@ -113,6 +115,9 @@ func (r *schemaRun) load(ctx context.Context) error {
 			(SELECT reset_val::int8 * 1024 FROM pg_settings WHERE name = 'maintenance_work_mem')`, r.req.Pipeline).Scan(&r.user, &r.beside, &deadlock, &r.memory)
 	}
 	r.beside = r.beside && slices.ContainsFunc(r.req.Steps, afterLoad)
+	if err == nil {
+		err = r.keep(ctx, conn)
+	}
 	r.major = majorOf(conn.PgConn())
 	r.lockWait = lockWait(time.Duration(deadlock) * time.Millisecond) // the others', not what this session may have set for itself
 	return mapError(err, "target › schema drover")
@@ -136,7 +141,7 @@ func (r *schemaRun) conn(ctx context.Context) (*pgx.Conn, error) {
 	r.mu.Lock()
 	r.open = append(r.open, c)
 	r.mu.Unlock()
-	settings := schemaSettings
+	settings := r.kept + schemaSettings
 	if majorOf(c.PgConn()) >= 14 {
 		settings += compressionSetting
 	}

@@ -31,6 +31,14 @@ func absent(err error, sql string) bool {
 	return false
 }
 
+// piece runs one statement in a transaction of its own: an owner's tables are locked one after the other.
+func (r *schemaRun) piece(ctx context.Context, conn *pgx.Conn, sql string) error {
+	return r.patiently(ctx, func() error {
+		_, err := conn.PgConn().Exec(ctx, r.waitingFor()+sql).ReadAll()
+		return err
+	})
+}
+
 // piecewise gives what can be given of owners and grants, and says how much could not.
 func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep) (*connectorv1.Problem, error) {
 	var known bool
@@ -46,18 +54,18 @@ func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connector
 	var refused []string
 	var why error
 	for _, sql := range st.Sql {
-		// Each in a transaction of its own: an owner's tables are locked one after the other.
-		err := r.patiently(ctx, func() error {
-			_, err := conn.PgConn().Exec(ctx, r.waitingFor()+sql).ReadAll()
-			return err
-		})
-		if err != nil {
-			if lost(conn, err) {
-				return nil, mapError(err, "target › "+st.Kind+" "+st.Object)
-			}
-			if !absent(err, sql) {
-				refused, why = append(refused, sql+";"), err
-			}
+		err := r.piece(ctx, conn, sql)
+		if err == nil {
+			continue
+		}
+		if lost(conn, err) {
+			return nil, mapError(err, "target › "+st.Kind+" "+st.Object)
+		}
+		if own, ok := inOwnName(sql); ok {
+			_ = r.piece(ctx, conn, own) // the right is there then, though by another hand, which is told
+		}
+		if !absent(err, sql) {
+			refused, why = append(refused, sql+";"), err
 		}
 	}
 	if len(refused) == 0 {

@@ -26,6 +26,7 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 			b.WriteString(";\n")
 		}
 	}
+	b.WriteString(r.withoutDefaults(steps))
 	b.WriteString("INSERT INTO drover.step (pipeline, step) VALUES ")
 	for i, st := range steps {
 		if i > 0 {

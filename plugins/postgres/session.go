@@ -34,7 +34,8 @@ const (
 	idleInTransaction = "60s"
 )
 
-// pinned makes the text form of every value independent of the server, the database and the role.
+// pinned makes the text form of every value and definition independent of the server, the database and the role, and what
+// such text means when it is read. Nothing here changes what a function of the user's sees later: only Drover's sessions.
 func pinned() map[string]string {
 	return map[string]string{
 		"client_encoding":    "UTF8",
@@ -46,6 +47,16 @@ func pinned() map[string]string {
 		"lc_monetary":        "C",
 		"statement_timeout":  "0",
 		"lock_timeout":       "0",
+		// The server writes constants of definitions by this setting and never says E'': both sides have to have the same.
+		"standard_conforming_strings": "on",
+		// Off, {NULL} is read as text; document, no XML but a whole document is.
+		"array_nulls": "on",
+		"xmloption":   "content",
+		// Equal definitions read equal, and x = NULL stays what somebody wrote.
+		"quote_all_identifiers": "off",
+		"transform_null_equals": "off",
+		// A fence is read after a lock was waited for, so a statement has to see what was committed meanwhile.
+		"default_transaction_isolation": "read committed",
 	}
 }
 
@@ -63,6 +74,7 @@ func connect(ctx context.Context, cfg Config, what string, role connectorv1.Role
 	switch role {
 	case connectorv1.Role_ROLE_SOURCE:
 		c.RuntimeParams["search_path"] = "pg_catalog"
+		c.RuntimeParams["row_security"] = "off" // a policy that would hide rows is an error, also one made after Check
 	case connectorv1.Role_ROLE_SINK:
 		c.RuntimeParams["idle_in_transaction_session_timeout"] = idleInTransaction
 		c.RuntimeParams["synchronous_commit"] = "on"

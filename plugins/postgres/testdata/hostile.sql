@@ -102,6 +102,28 @@ CREATE FUNCTION on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAIS
 CREATE TRIGGER t4 AFTER DELETE ON everything FOR EACH ROW EXECUTE FUNCTION trg(); ALTER TABLE everything ENABLE REPLICA TRIGGER t4; COMMENT ON TRIGGER t4 ON everything IS 'replica';
 CREATE RULE loud AS ON DELETE TO ref_part DO INSTEAD NOTHING; ALTER TABLE ref_part ENABLE ALWAYS RULE loud;
 CREATE TRIGGER pt2 AFTER UPDATE ON part FOR EACH ROW EXECUTE FUNCTION trg(); ALTER TABLE part_def_1 DISABLE TRIGGER pt2; ALTER TABLE part_2 ENABLE ALWAYS TRIGGER pt2;
+-- What a child has otherwise than its parents, and parents that differ.
+CREATE TABLE elder (a int, b text DEFAULT 'z'); CREATE TABLE heir (a int, b text); ALTER TABLE heir INHERIT elder;
+CREATE TABLE elder_1 (a int, b text DEFAULT 'z'); CREATE TABLE elder_2 (c int) INHERITS (elder_1); CREATE TABLE heir_of_both () INHERITS (elder_2, elder_1); ALTER TABLE ONLY elder_1 ALTER b SET DEFAULT 'only';
+CREATE TABLE elder_3 (b text DEFAULT 'three'); CREATE TABLE heir_of_three (b text DEFAULT 'own') INHERITS (elder_3, elder_1); CREATE TABLE heir_of_none (b text DEFAULT 'own') INHERITS (elder_3, elder_1); ALTER TABLE ONLY heir_of_none ALTER b DROP DEFAULT;
+CREATE TABLE elder_gen (a int, g int GENERATED ALWAYS AS (a * 2) STORED); CREATE TABLE heir_gen (a int, g int GENERATED ALWAYS AS (a * 2) STORED); ALTER TABLE heir_gen INHERIT elder_gen;
+
+-- How the indexes of keys are stored.
+CREATE TABLE stored (a int, b int, c int, r int4range, CONSTRAINT pkk PRIMARY KEY (a) WITH (fillfactor = 33), CONSTRAINT ukk UNIQUE (b) INCLUDE (c) WITH (deduplicate_items = off) DEFERRABLE INITIALLY DEFERRED,
+  CONSTRAINT xkk EXCLUDE USING gist (r WITH &&) WITH (fillfactor = 44) DEFERRABLE, UNIQUE (c)); ALTER INDEX stored_c_key SET (fillfactor = 55);
+
+-- Rights that were handed on, twice, of a table and of a column, and what was given a second time by the owner.
+CREATE TABLE handed_on (a int, b int); CREATE SEQUENCE handed_too; GRANT ALL ON SEQUENCE handed_too TO pg_read_all_stats WITH GRANT OPTION; GRANT ALL ON handed_on TO pg_read_all_stats WITH GRANT OPTION;
+SET ROLE pg_read_all_stats; GRANT SELECT, INSERT ON handed_on TO pg_read_all_settings WITH GRANT OPTION; GRANT USAGE ON SEQUENCE handed_too TO PUBLIC;
+SET ROLE pg_read_all_settings; GRANT SELECT ON handed_on TO pg_signal_backend; GRANT INSERT (b) ON handed_on TO pg_monitor, PUBLIC; RESET ROLE; GRANT SELECT ON handed_on TO pg_signal_backend;
+
+-- Tables of the rows of views, which need a primary key, other views' rows, a type and a collation of their own.
+CREATE TABLE grouped (a int PRIMARY KEY, c text); CREATE TYPE of_rows AS (n int, t varchar(7)); CREATE COLLATION rows_c FROM "C";
+CREATE VIEW of_groups WITH (security_barrier = true) AS SELECT a, c, c COLLATE rows_c AS d, ROW(a, c)::of_rows AS e, a::numeric(9, 2) AS f, c::character(5) AS h FROM grouped GROUP BY a; ALTER VIEW of_groups ALTER a SET DEFAULT 8;
+CREATE VIEW of_views AS SELECT v, v.a FROM of_groups v GROUP BY v, v.a; CREATE TABLE of_view_rows (v of_groups, w of_views[], n int PRIMARY KEY);
+INSERT INTO grouped VALUES (1, 'one'); INSERT INTO of_view_rows SELECT v, ARRAY[ROW(v, 3)::of_views], 1 FROM of_groups v;
+CREATE MATERIALIZED VIEW of_mat AS SELECT a, c FROM of_groups; CREATE TABLE of_mat_rows (m of_mat); INSERT INTO of_mat_rows SELECT m FROM of_mat m;
+
 CREATE TABLE fk_self (id int PRIMARY KEY, up int REFERENCES fk_self ON DELETE SET NULL (up)); -- since 15
 CREATE TABLE fk_self (id int PRIMARY KEY, up int REFERENCES fk_self ON DELETE SET NULL); -- before 15
 ALTER TABLE fk_self ALTER CONSTRAINT fk_self_up_fkey DEFERRABLE INITIALLY DEFERRED;
