@@ -16,8 +16,8 @@ type stranger struct{ Kind, Object, Table string }
 
 // strangersSQL knows Drover's own by name and columns, which every version of it has had, and the domains that the sink makes.
 const strangersSQL = `
-	WITH own(name, cols) AS (VALUES ('pipeline', '{name,version,fence}'::name[]), ('stream', '{pipeline,epoch,position}'), ('chunk', '{pipeline,chunk,epoch,written}'),
-		('step', '{pipeline,step}'), ('key_coverage', '{pipeline,tbl,key,coverage}'), ('aside', '{pipeline,tbl,reason}'))
+	WITH own(name, cols) AS (VALUES ('pipeline', '{name,version,memo,created}'::name[]), ('stream', '{pipeline,epoch,position,updated}'), ('chunk', '{pipeline,chunk,epoch,written,coverage}'),
+		('step', '{pipeline,step,done}'), ('key_coverage', '{pipeline,tbl,key,coverage}'), ('aside', '{pipeline,tbl,reason}'))
 	SELECT i.type, i.identity, coalesce(c.relname, '')
 	FROM pg_namespace n JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n' AND d.objsubid = 0
 	CROSS JOIN pg_identify_object(d.classid, d.objid, 0) i
