@@ -44,9 +44,21 @@ func TestRefused_AReadOnlyTarget(t *testing.T) {
 	harness.RequireEqual(t, source, target, harness.CompareOptions{})
 }
 
+// What would cost rows is refused before anything is written, by the doctor in the same words, who gives the SQL that mends it. A table into
+// which every row arrives is taken, and the summary says in what it differs.
 func TestRefused_AnObjectOfThatNameWithAnotherDefinition(t *testing.T) {
 	source, target := pair(t)
-	dev.MustExec(t, target, "CREATE VIEW v AS SELECT 1 AS mine; CREATE TYPE mood AS ENUM ('glad', 'sad')")
+	dev.MustExec(t, target, "CREATE VIEW v AS SELECT 1 AS mine; CREATE TYPE mood AS ENUM ('glad', 'sad'); CREATE UNLOGGED TABLE keyless (a int DEFAULT 7, b varchar(10), own text DEFAULT 'x')")
+	const why = `column "b" is character varying(10) and at the source text`
+	refused(t, 4, []string{"copy", source, target, "--data", t.TempDir(), "--truncate"}, "E4008", "table public.keyless", why)
+	refused(t, 4, []string{"copy", source, target, "--data", t.TempDir(), "--tables", "public.keyless"}, "E4008", "table public.keyless", why)
+	said := harness.Run(t, "doctor", source, target)
+	for _, want := range []string{"E4008 table public.keyless", why, `target> ALTER TABLE "public"."keyless" ALTER COLUMN "b" TYPE text;`, "W4013 table public.keyless: column", "E4008 view public.v"} {
+		if said.Code != 4 || !strings.Contains(said.Stdout, want) {
+			t.Errorf("the doctor does not say %q: %s", want, said)
+		}
+	}
+	dev.MustExec(t, target, `ALTER TABLE "public"."keyless" ALTER COLUMN "b" TYPE text;`)
 	r := refused(t, 4, []string{"copy", source, target, "--data", t.TempDir()}, "E4008", "view public.v")
 	if strings.Contains(r.Stderr, "mood") {
 		t.Errorf("an equal type is refused: %s", r)
@@ -55,7 +67,13 @@ func TestRefused_AnObjectOfThatNameWithAnotherDefinition(t *testing.T) {
 		t.Errorf("the target was touched: %s", got)
 	}
 	dev.MustExec(t, target, "DROP VIEW v")
-	harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
+	r = harness.MustRun(t, "copy", source, target, "--data", t.TempDir(), "-o", "json")
+	for _, want := range []string{"W4013", "table public.keyless", "it is unlogged", `SET LOGGED;`, `ALTER COLUMN \"a\" DROP DEFAULT;`} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("%q is left out in silence: %s", want, r)
+		}
+	}
+	dev.MustExec(t, target, "ALTER TABLE keyless SET LOGGED, ALTER a DROP DEFAULT, DROP own, REPLICA IDENTITY FULL")
 	harness.RequireEqual(t, source, target, harness.CompareOptions{})
 }
 

@@ -16,6 +16,16 @@ import (
 // checked returns the problems of one side as "code object", mapped to the fix.
 func checked(t testing.TB, c sdk.Connector, target string, req *connectorv1.CheckRequest) map[string]string {
 	t.Helper()
+	out := map[string]string{}
+	for _, p := range checks(t, c, target, req) {
+		out[p.Code+" "+p.Object] = strings.Join(p.Fix, "\n")
+	}
+	return out
+}
+
+// checks returns the problems of one side.
+func checks(t testing.TB, c sdk.Connector, target string, req *connectorv1.CheckRequest) []*connectorv1.Problem {
+	t.Helper()
 	if _, err := c.Open(t.Context(), &connectorv1.OpenRequest{Url: target, Pipeline: "p"}); err != nil {
 		t.Fatal(err)
 	}
@@ -25,17 +35,15 @@ func checked(t testing.TB, c sdk.Connector, target string, req *connectorv1.Chec
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{}
 	for _, p := range resp.Problems {
 		if p.Reason == "" || len(p.Fix) == 0 || p.Side == "" || p.Warning != strings.HasPrefix(p.Code, "W") {
 			t.Errorf("a finding lacks a part: %v", p)
 		}
-		out[p.Code+" "+p.Object] = strings.Join(p.Fix, "\n")
 	}
 	if int(resp.Checks) < len(resp.Problems) {
 		t.Errorf("%d checks for %d problems", resp.Checks, len(resp.Problems))
 	}
-	return out
+	return resp.Problems
 }
 
 // asRole changes the user of a URL.
