@@ -36,7 +36,9 @@ func (p *Pipeline) schema(ctx context.Context) error {
 
 // steps runs schema steps of neighbouring phases in one call; the target knows their order, and which are done.
 func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error {
-	asked := func(s *connectorv1.SchemaStep) bool { return slices.Contains(phases, s.Phase) && p.wanted(s) && !p.ofFailed(s) }
+	asked := func(s *connectorv1.SchemaStep) bool {
+		return slices.Contains(phases, s.Phase) && p.wanted(s) && !p.ofFailed(s)
+	}
 	steps, n, err := p.catalog.some(asked)
 	if err != nil || n == 0 {
 		return err
