@@ -7,6 +7,7 @@ import (
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
+	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -26,7 +27,7 @@ func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*contr
 	if err := p.agents(limited); err != nil {
 		return nil, diag.NoAgent.New("doctor", nil, "no agent can reach both sides")
 	}
-	d := &doctor{p: p, asked: r, out: &controlv1.DoctorResponse{}, found: &connectorv1.DiscoverResponse{}}
+	d := &doctor{p: p, asked: r, out: &controlv1.DoctorResponse{Source: telemetry.Redact(r.Source.GetUrl()), Target: telemetry.Redact(r.Target.GetUrl())}, found: &connectorv1.DiscoverResponse{}}
 	d.source(ctx)
 	d.target(ctx)
 	return d.out, nil
