@@ -135,7 +135,7 @@ func (p *Pipeline) todo(s *connectorv1.SchemaStep, w *connectorv1.Problem) strin
 	if !p.spec.Schema {
 		return strings.Join(s.Sql, ";\n") + ";"
 	}
-	return strings.Join(w.Fix, " ")
+	return strings.Join(w.Fix, "\n")
 }
 
 // dropDependents gives up what would need a step that could not be carried, in later phases too: an index of an operator class.
