@@ -22,6 +22,7 @@ import (
 type attempt struct {
 	reader, writer string // agents
 	sourceVersion  string
+	sourceEncoding string
 	tasks          map[uint64]bool
 	stream         uint64
 	streaming      bool

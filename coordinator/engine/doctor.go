@@ -92,7 +92,7 @@ func (d *doctor) open(ctx context.Context, agent string, t *fleetv1.Task, side s
 
 func (d *doctor) check(ctx context.Context, agent string, t *fleetv1.Task, side string, role connectorv1.Role) {
 	t.Work = &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{Pipeline: "doctor", Role: role, Follow: d.asked.Follow,
-		Tables: d.found.Tables, Steps: d.found.Steps, Packed: d.found.Packed, SourceVersion: d.opened.GetServerVersion(), Include: d.asked.Include, Exclude: d.asked.Exclude}}
+		Tables: d.found.Tables, Steps: d.found.Steps, Packed: d.found.Packed, SourceVersion: d.opened.GetServerVersion(), SourceEncoding: d.opened.GetEncoding(), Include: d.asked.Include, Exclude: d.asked.Exclude}}
 	res, err := d.p.call(ctx, agent, t, nil)
 	if err != nil {
 		d.problem(side, err)

@@ -217,5 +217,11 @@ func TestCheckSink_EncodingAndMissingExtension(t *testing.T) {
 	if len(got) != 5 {
 		t.Errorf("problems: %v", got)
 	}
+	for encoding, refused := range map[string]bool{"LATIN1": false, "LATIN9": true, "UTF8": true, "SQL_ASCII": true} {
+		got := checked(t, NewSink(), s.URL(name), &connectorv1.CheckRequest{SourceEncoding: encoding})
+		if _, is := got["E4007 database "+name]; is != refused {
+			t.Errorf("from %s: %v", encoding, got)
+		}
+	}
 	dev.MustExec(t, src, "DROP DATABASE "+name+" WITH (FORCE)")
 }

@@ -370,7 +370,9 @@ type OpenResponse struct {
 	Identity string `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	// Tells the running server apart from physical copies of it, which have the same identity. Empty: it may be any of
 	// them, as a standby is its primary's data.
-	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	// How the database stores text, in its own words.
+	Encoding      string `protobuf:"bytes,6,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,6 +438,13 @@ func (x *OpenResponse) GetIdentity() string {
 func (x *OpenResponse) GetInstance() string {
 	if x != nil {
 		return x.Instance
+	}
+	return ""
+}
+
+func (x *OpenResponse) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
 	}
 	return ""
 }
@@ -544,9 +553,11 @@ type CheckRequest struct {
 	// The source's version as Open tells it.
 	SourceVersion string `protobuf:"bytes,9,opt,name=source_version,json=sourceVersion,proto3" json:"source_version,omitempty"`
 	// Pages with more tables and steps.
-	Packed        [][]byte `protobuf:"bytes,10,rep,name=packed,proto3" json:"packed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Packed [][]byte `protobuf:"bytes,10,rep,name=packed,proto3" json:"packed,omitempty"`
+	// The source's encoding as Open tells it.
+	SourceEncoding string `protobuf:"bytes,11,opt,name=source_encoding,json=sourceEncoding,proto3" json:"source_encoding,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CheckRequest) Reset() {
@@ -647,6 +658,13 @@ func (x *CheckRequest) GetPacked() [][]byte {
 		return x.Packed
 	}
 	return nil
+}
+
+func (x *CheckRequest) GetSourceEncoding() string {
+	if x != nil {
+		return x.SourceEncoding
+	}
+	return ""
 }
 
 type CheckResponse struct {
@@ -3044,21 +3062,22 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\rmemory_budget\x18\x06 \x01(\x03R\fmemoryBudget\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa8\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x01\n" +
 	"\fOpenResponse\x12\x1f\n" +
 	"\vrows_socket\x18\x01 \x01(\tR\n" +
 	"rowsSocket\x12%\n" +
 	"\x0eserver_version\x18\x02 \x01(\tR\rserverVersion\x12\x18\n" +
 	"\adisplay\x18\x03 \x01(\tR\adisplay\x12\x1a\n" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x1a\n" +
-	"\binstance\x18\x05 \x01(\tR\binstance\"\x8d\x01\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\x12\x1a\n" +
+	"\bencoding\x18\x06 \x01(\tR\bencoding\"\x8d\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\bR\awarning\x12\x16\n" +
 	"\x06object\x18\x03 \x01(\tR\x06object\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
 	"\x03fix\x18\x05 \x03(\tR\x03fix\x12\x12\n" +
-	"\x04side\x18\x06 \x01(\tR\x04side\"\xe5\x02\n" +
+	"\x04side\x18\x06 \x01(\tR\x04side\"\x8e\x03\n" +
 	"\fCheckRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12-\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\x12\x16\n" +
@@ -3070,7 +3089,8 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x05steps\x18\b \x03(\v2\x1f.drover.connector.v1.SchemaStepR\x05steps\x12%\n" +
 	"\x0esource_version\x18\t \x01(\tR\rsourceVersion\x12\x16\n" +
 	"\x06packed\x18\n" +
-	" \x03(\fR\x06packed\"a\n" +
+	" \x03(\fR\x06packed\x12'\n" +
+	"\x0fsource_encoding\x18\v \x01(\tR\x0esourceEncoding\"a\n" +
 	"\rCheckResponse\x128\n" +
 	"\bproblems\x18\x01 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
 	"\x06checks\x18\x02 \x01(\x05R\x06checks\"\x80\x02\n" +
