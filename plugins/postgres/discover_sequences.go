@@ -97,6 +97,7 @@ func (c *catalog) unusedValues(ctx context.Context, seqs []*sequence) error {
 func (c *catalog) valueStep(s *sequence, last int64, called bool) {
 	n := c.add(objRef{}, &node{phase: inFinish, kind: "sequence value", object: display(s.Schema, s.Name),
 		sql: []string{fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", s.regclass(), last, called)}})
+	n.of = c.byRef[objRef{pgClassClass, s.Oid}] // so that it is chosen with it; an identity column's, with the table
 	c.onSequence[s.Oid] = n
 }
 

@@ -128,8 +128,8 @@ func TestDiscover_DescribesTables(t *testing.T) {
 
 func TestDiscover_FiltersTables(t *testing.T) {
 	url := dev.Database(t)
-	dev.MustExec(t, url, `CREATE SCHEMA shop; CREATE SCHEMA "S.x"; CREATE TABLE shop.a (id serial PRIMARY KEY); CREATE TABLE shop.b (id int PRIMARY KEY REFERENCES shop.a);
-		CREATE TABLE "S.x"."*" (i int); CREATE TABLE "S.x"."T""q" (i int); CREATE TABLE other (i int); CREATE VIEW shop.v AS SELECT * FROM shop.b;
+	dev.MustExec(t, url, `CREATE SCHEMA shop; CREATE SCHEMA "S.x"; CREATE TABLE shop.a (id serial PRIMARY KEY); CREATE TABLE shop.b (id int PRIMARY KEY REFERENCES shop.a, n int GENERATED ALWAYS AS IDENTITY);
+		CREATE TABLE "S.x"."*" (i int); CREATE TABLE "S.x"."T""q" (i int); CREATE SEQUENCE lone; CREATE SEQUENCE unused; CREATE TABLE other (i int DEFAULT nextval('lone')); CREATE VIEW shop.v AS SELECT * FROM shop.b;
 		CREATE TABLE p (i int) PARTITION BY LIST (i); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)`)
 	for _, k := range []struct{ include, exclude, want string }{
 		{"", "", `S.x.* S.x.T"q public.other public.p1 shop.a shop.b`},
@@ -161,6 +161,15 @@ func TestDiscover_FiltersTables(t *testing.T) {
 		if _, problems := applied(t, dst, all.Steps, 2); len(problems) > 0 {
 			t.Errorf("%+v: %v", k, problems)
 		}
+	}
+	var values []string
+	for _, st := range found(t, url, &connectorv1.DiscoverRequest{Include: []string{"shop.*", "other"}}).Steps {
+		if st.Kind == "sequence value" {
+			values = append(values, st.Object)
+		}
+	}
+	if slices.Sort(values); !slices.Equal(values, []string{"public.lone", "shop.a_id_seq", "shop.b_n_seq"}) {
+		t.Errorf("chosen tables come with the values of %v", values)
 	}
 	all := found(t, url, &connectorv1.DiscoverRequest{Include: []string{"shop.*", "shpo.*"}})
 	if len(all.Problems) != 1 || all.Problems[0].Code != diag.NothingToCopy.ID || all.Problems[0].Object != "tables › shpo.*" {
