@@ -34,7 +34,7 @@ func (p *Pipeline) assess(ctx context.Context) error {
 		return nil
 	}
 	p.state.SourceID = source.GetOpen().GetIdentity()
-	p.run.sourceVersion, p.run.sourceSorting = source.GetOpen().GetServerVersion(), source.GetOpen().GetSorting()
+	p.run.sourceVersion, p.run.sourceSorting, p.run.sourceEncoding = source.GetOpen().GetServerVersion(), source.GetOpen().GetSorting(), source.GetOpen().GetEncoding()
 	known, err := p.askSink(ctx, &connectorv1.RecoverRequest{Pipeline: p.name})
 	if err != nil {
 		return err
@@ -200,7 +200,8 @@ func (p *Pipeline) check(ctx context.Context, role connectorv1.Role, resuming bo
 	if role == connectorv1.Role_ROLE_SINK {
 		agent, t = p.run.writer, &fleetv1.Task{Sink: p.sink()}
 		req.Resuming = resuming || p.spec.WhenNotEmpty == "truncate"
-		req.Packed, req.SourceVersion, req.SourceSorting = p.catalog.tables, p.run.sourceVersion, p.run.sourceSorting
+		req.Packed, req.SourceVersion = p.catalog.tables, p.run.sourceVersion
+		req.SourceSorting, req.SourceEncoding = p.run.sourceSorting, p.run.sourceEncoding
 		if p.spec.Schema {
 			req.Packed = p.catalog.pages()
 		}

@@ -23,6 +23,7 @@ type attempt struct {
 	reader, writer string // agents
 	sourceVersion  string
 	sourceSorting  string
+	sourceEncoding string
 	tasks          map[uint64]bool
 	stream         uint64
 	streaming      bool

@@ -23,8 +23,10 @@ type catalog struct {
 
 // stepCounts are how many steps there are, by what status tells of them.
 type stepCounts struct {
-	all, foreignKeys, sequences, indexes, values int
-	byPhase                                      map[connectorv1.Phase]int
+	all, values, fills int
+	byPhase            map[connectorv1.Phase]int
+	// Without what is named as not carried: sequences that get their value, those of columns included, indexes, foreign keys.
+	sequences, indexes, foreignKeys int
 }
 
 // newCatalog takes an answer, plain or packed.
@@ -156,18 +158,27 @@ func (c *catalog) change(f func(*connectorv1.SchemaStep) bool) error {
 
 func (c *catalog) recount() error {
 	c.count, c.cutover = stepCounts{byPhase: map[connectorv1.Phase]int{}}, nil
+	named := map[string]bool{}
+	for _, n := range c.notCarried {
+		named[n.Kind+" "+n.Object] = true
+	}
 	return c.eachStep(func(s *connectorv1.SchemaStep) {
+		built := 1
+		if named[s.Kind+" "+s.Object] {
+			built = 0
+		}
 		c.count.all++
 		c.count.byPhase[s.Phase]++
 		switch {
 		case s.Kind == "foreign key":
-			c.count.foreignKeys++
-		case s.Kind == "sequence" && s.Phase == connectorv1.Phase_PHASE_TABLES:
-			c.count.sequences++
+			c.count.foreignKeys += built
 		case s.Phase == connectorv1.Phase_PHASE_INDEXES || s.Phase == connectorv1.Phase_PHASE_KEYS:
-			c.count.indexes++
+			c.count.indexes += built
 		case s.Kind == sequenceValue:
 			c.count.values++
+			c.count.sequences += built
+		case s.Kind == viewRows:
+			c.count.fills++
 		}
 		if s.Phase == connectorv1.Phase_PHASE_CUTOVER {
 			c.cutover = append(c.cutover, s)

@@ -7,6 +7,7 @@ import (
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/diag/wire"
+	"github.com/droverdb/drover/internal/telemetry"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
@@ -26,7 +27,7 @@ func (e *Engine) Doctor(ctx context.Context, r *controlv1.DoctorRequest) (*contr
 	if err := p.agents(limited); err != nil {
 		return nil, diag.NoAgent.New("doctor", nil, "no agent can reach both sides")
 	}
-	d := &doctor{p: p, asked: r, out: &controlv1.DoctorResponse{}, found: &connectorv1.DiscoverResponse{}}
+	d := &doctor{p: p, asked: r, out: &controlv1.DoctorResponse{Source: telemetry.Redact(r.Source.GetUrl()), Target: telemetry.Redact(r.Target.GetUrl())}, found: &connectorv1.DiscoverResponse{}}
 	d.source(ctx)
 	d.target(ctx)
 	return d.out, nil
@@ -91,7 +92,8 @@ func (d *doctor) open(ctx context.Context, agent string, t *fleetv1.Task, side s
 
 func (d *doctor) check(ctx context.Context, agent string, t *fleetv1.Task, side string, role connectorv1.Role) {
 	t.Work = &fleetv1.Task_Check{Check: &connectorv1.CheckRequest{Pipeline: "doctor", Role: role, Follow: d.asked.Follow,
-		Tables: d.found.Tables, Steps: d.found.Steps, Packed: d.found.Packed, SourceVersion: d.opened.GetServerVersion(), SourceSorting: d.opened.GetSorting(), Include: d.asked.Include, Exclude: d.asked.Exclude}}
+		Tables: d.found.Tables, Steps: d.found.Steps, Packed: d.found.Packed, Include: d.asked.Include, Exclude: d.asked.Exclude,
+		SourceVersion: d.opened.GetServerVersion(), SourceSorting: d.opened.GetSorting(), SourceEncoding: d.opened.GetEncoding()}}
 	res, err := d.p.call(ctx, agent, t, nil)
 	if err != nil {
 		d.problem(side, err)

@@ -15,8 +15,11 @@ import (
 // sequencesEvery is how often the values of sequences, which are in no log, are carried over while changes stream.
 const sequencesEvery = 10 * time.Second
 
-// sequenceValue is the kind of the steps that set values.
-const sequenceValue = "sequence value"
+// Kinds of steps that belong to the rows: they set the value of a sequence, or fill a materialised view.
+const (
+	sequenceValue = "sequence value"
+	viewRows      = "materialised view rows"
+)
 
 // sequences puts the values that sequences have by now into the catalog; tables and other steps stay as they were.
 func (p *Pipeline) sequences(ctx context.Context) error {
@@ -32,7 +35,7 @@ func (p *Pipeline) sequences(ctx context.Context) error {
 
 // movedSequences reads the values of sequences and returns the steps of those that have others than the catalog says.
 func (p *Pipeline) movedSequences(ctx context.Context) (moved []*connectorv1.SchemaStep, err error) {
-	if !p.spec.Schema || p.catalog.count.values == 0 {
+	if p.catalog.count.values == 0 {
 		return nil, nil
 	}
 	known := map[string]*connectorv1.SchemaStep{}

@@ -77,6 +77,9 @@ func (p *Pipeline) catalogStatus(s *controlv1.Status) {
 	n := &p.catalog.count
 	if p.spec.Schema {
 		s.StepsTotal = int64(n.all)
+		s.ForeignKeys, s.Indexes = int64(n.foreignKeys), int64(n.indexes)
+	} else {
+		s.StepsTotal = int64(n.values + n.fills)
 	}
 	for _, x := range p.atCutover() {
 		s.StepsTotal--
@@ -87,7 +90,7 @@ func (p *Pipeline) catalogStatus(s *controlv1.Status) {
 	if p.state.Finished {
 		s.StepsDone = s.StepsTotal
 	}
-	s.ForeignKeys, s.Sequences, s.Indexes = int64(n.foreignKeys), int64(n.sequences), int64(n.indexes)
+	s.Sequences = int64(n.sequences)
 }
 
 func (p *Pipeline) health(s *controlv1.Status) {

@@ -36,15 +36,17 @@ func (p *Pipeline) schema(ctx context.Context) error {
 
 // steps runs schema steps of neighbouring phases in one call; the target knows their order, and which are done.
 func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error {
-	if !p.spec.Schema {
-		return nil
+	asked := func(s *connectorv1.SchemaStep) bool {
+		return slices.Contains(phases, s.Phase) && p.wanted(s) && !p.ofFailed(s)
 	}
-	asked := func(s *connectorv1.SchemaStep) bool { return slices.Contains(phases, s.Phase) && !p.ofFailed(s) }
 	steps, n, err := p.catalog.some(asked)
 	if err != nil || n == 0 {
 		return err
 	}
-	h := stepsHeard{done: p.stepsBefore(phases[0]), seen: map[uint32]bool{}, warnings: map[uint32]*connectorv1.Problem{}}
+	h := stepsHeard{seen: map[uint32]bool{}, warnings: map[uint32]*connectorv1.Problem{}, rowsOnly: !p.spec.Schema}
+	if p.spec.Schema {
+		h.done = p.stepsBefore(phases[0])
+	}
 	hear := func(heard []*connectorv1.ApplySchemaResponse) {
 		h.hear(heard)
 		p.state.StepsDone = max(p.state.StepsDone, h.done)
@@ -72,6 +74,11 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 		return err
 	}
 	return p.save(ctx, append(waits, changes...)...)
+}
+
+// wanted: the schema may be somebody else's, but what a sequence has come to, and what a materialised view holds, go with the rows.
+func (p *Pipeline) wanted(s *connectorv1.SchemaStep) bool {
+	return p.spec.Schema || s.Kind == sequenceValue || s.Kind == viewRows
 }
 
 // ofFailed: what is built after the load waits for a table that has failed.
@@ -102,7 +109,7 @@ func (p *Pipeline) dangling(h *stepsHeard, asked func(*connectorv1.SchemaStep) b
 	if err != nil || !changed && before == len(p.catalog.notCarried) {
 		return nil, err
 	}
-	return p.catalog.put(p.name), nil
+	return p.catalog.put(p.name), p.catalog.recount()
 }
 
 // leave lists what a step could not carry over, though the rest went on, so that the summary names it.
@@ -114,13 +121,21 @@ func (p *Pipeline) leave(warnings map[uint32]*connectorv1.Problem) ([]store.Chan
 		is := func(n *connectorv1.NotCarried) bool { return n.Kind == s.Kind && n.Object == s.Object }
 		if w := warnings[s.Id]; w != nil {
 			p.catalog.notCarried = append(slices.DeleteFunc(p.catalog.notCarried, is),
-				&connectorv1.NotCarried{Kind: s.Kind, Object: s.Object, Reason: w.Reason, Todo: strings.Join(w.Fix, " ")})
+				&connectorv1.NotCarried{Kind: s.Kind, Object: s.Object, Reason: w.Reason, Todo: p.todo(s, w)})
 		}
 	})
 	if err == nil {
 		err = p.dropDependents(warnings)
 	}
 	return p.catalog.put(p.name), err
+}
+
+// todo is what to do for a step that was not carried. Where the schema is somebody else's, only the statement itself helps.
+func (p *Pipeline) todo(s *connectorv1.SchemaStep, w *connectorv1.Problem) string {
+	if !p.spec.Schema {
+		return strings.Join(s.Sql, ";\n") + ";"
+	}
+	return strings.Join(w.Fix, "\n")
 }
 
 // dropDependents gives up what would need a step that could not be carried, in later phases too: an index of an operator class.
@@ -162,6 +177,8 @@ type stepsHeard struct {
 	seen     map[uint32]bool
 	problems []*connectorv1.Problem
 	warnings map[uint32]*connectorv1.Problem
+	// rowsOnly: whoever made the schema may have left out what a step is for, or keep it from us. It is named.
+	rowsOnly bool
 }
 
 func (h *stepsHeard) hear(steps []*connectorv1.ApplySchemaResponse) {
@@ -171,7 +188,7 @@ func (h *stepsHeard) hear(steps []*connectorv1.ApplySchemaResponse) {
 		}
 		h.seen[s.Step] = true
 		switch {
-		case s.Problem.GetWarning():
+		case s.Problem.GetWarning(), s.Problem != nil && h.rowsOnly:
 			h.warnings[s.Step] = s.Problem
 		case s.Problem != nil:
 			h.problems = append(h.problems, s.Problem)

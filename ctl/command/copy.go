@@ -60,7 +60,7 @@ resumes where it was. Passwords: DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD,
 	offer(c, "lane", laneWords)
 	fl.Int32Var(&f.parallel, "parallel", 0, "loads at the same time, each of some chunks (0: from the cores)")
 	fl.BoolVar(&f.truncate, "truncate", false, "empty target tables that have rows instead of refusing")
-	fl.BoolVar(&f.noSchema, "no-schema", false, "copy rows only: the tables exist at the target")
+	fl.BoolVar(&f.noSchema, "no-schema", false, "copy rows, values of sequences and rows of materialised views: they exist at the target")
 	return c
 }
 

@@ -58,11 +58,7 @@ func writeSummary(w io.Writer, s *controlv1.Status, wide bool) {
 			fmt.Fprintf(w, "  %s %s: %s. %s\n", x.Kind, x.Object, strings.TrimSuffix(x.Reason, "."), x.Todo)
 		}
 	}
-	for _, x := range s.Problems {
-		if x.Warning {
-			fmt.Fprintf(w, "warning  %s %s: %s\n", x.Code, x.Object, x.Reason)
-		}
-	}
+	view.WriteWarnings(w, s.Problems)
 	word := "done"
 	if s.Phase != controlv1.Phase_PHASE_DONE || len(s.Failures) > 0 || s.TablesCompared > s.TablesEqual {
 		word = "ended with errors"

@@ -150,10 +150,11 @@ func TestScript_IsSQLOnly(t *testing.T) {
 		{Side: "source", Object: "wal_level", Fix: []string{"ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server"}},
 		{Side: "source", Object: "table a", Fix: []string{"ALTER TABLE a ADD PRIMARY KEY (…);", "Look for text, such as: SELECT 1;"}},
 		{Side: "target", Object: "server", Fix: []string{"Use the address of the primary.", "-- emptied by the statement for table a", "TRUNCATE a;"}},
+		{Side: "target", Object: "table b", Fix: []string{"-- emptied by the statement for table a", "Decide about\nDROP TABLE b;"}},
 	}
 	for side, want := range map[string][]string{
 		"source": {"ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server", "-- table a: ALTER TABLE a ADD PRIMARY KEY (…);", "-- table a: Look for text, such as: SELECT 1;"},
-		"target": {"-- server: Use the address of the primary.", "-- server: emptied by the statement for table a", "TRUNCATE a;"},
+		"target": {"-- server: Use the address of the primary.", "-- server: emptied by the statement for table a", "TRUNCATE a;", "-- table b: Decide about\n-- DROP TABLE b;"},
 	} {
 		if got := Script(problems, side); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %q", side, got)

@@ -20,6 +20,10 @@ type Problem struct {
 	Fix     []string `json:"fix"`
 }
 
+func fromProblem(p *connectorv1.Problem) Problem {
+	return Problem{p.Code, p.Warning, p.Side, p.Object, p.Reason, append([]string{}, p.Fix...)}
+}
+
 // Diagnosis is what the doctor found.
 func Diagnosis(r *controlv1.DoctorResponse, next []string) Listing {
 	views := []Problem{}
@@ -31,7 +35,7 @@ func Diagnosis(r *controlv1.DoctorResponse, next []string) Listing {
 		}
 	}}
 	for _, p := range r.Problems {
-		v := Problem{p.Code, p.Warning, p.Side, p.Object, p.Reason, append([]string{}, p.Fix...)}
+		v := fromProblem(p)
 		views, l.Items, l.Rows = append(views, v), append(l.Items, v), append(l.Rows, []string{p.Code})
 	}
 	l.Value = struct {
@@ -60,17 +64,18 @@ func writeProblems(w io.Writer, checks int32, problems []*connectorv1.Problem, w
 		}
 	}
 	fmt.Fprintf(w, "%d checks: %d ok · %d warnings · %d failed\n", checks, max(0, int(checks)-failed-warned), warned, failed)
+	seen := map[string]bool{}
 	for _, warning := range []bool{false, true} {
 		for _, p := range problems {
 			if p.Warning == warning {
-				writeProblem(w, p, wide)
+				writeProblem(w, p, wide, seen)
 			}
 		}
 	}
 }
 
-// writeProblem prints one finding; wide says also why it matters.
-func writeProblem(w io.Writer, p *connectorv1.Problem, wide bool) {
+// writeProblem prints one finding; wide says also why it matters. A remark that several findings share is said once.
+func writeProblem(w io.Writer, p *connectorv1.Problem, wide bool, seen map[string]bool) {
 	mark := "✗"
 	if p.Warning {
 		mark = "!"
@@ -79,21 +84,50 @@ func writeProblem(w io.Writer, p *connectorv1.Problem, wide bool) {
 	if c, ok := diag.Lookup(p.Code); ok && wide {
 		fmt.Fprintf(w, "    %s. %s\n", c.Title, c.Explain)
 	}
+	writeFixes(w, p, seen)
+}
+
+func writeFixes(w io.Writer, p *connectorv1.Problem, seen map[string]bool) {
 	for _, f := range p.Fix {
+		if strings.HasPrefix(f, "--") && said(seen, p.Side+f) {
+			continue
+		}
 		fmt.Fprintf(w, "    %s> %s\n", p.Side, f)
+	}
+}
+
+// said reports whether something was said before, and remembers it.
+func said(seen map[string]bool, what string) bool {
+	before := seen[what]
+	seen[what] = true
+	return before
+}
+
+// WriteWarnings prints what was found and did not stop anything, with the statements that mend it.
+func WriteWarnings(w io.Writer, problems []*connectorv1.Problem) {
+	seen := map[string]bool{}
+	for _, p := range problems {
+		if !p.Warning {
+			continue
+		}
+		fmt.Fprintf(w, "warning  %s %s: %s\n", p.Code, clean(p.Object), clean(p.Reason))
+		if c, ok := diag.Lookup(p.Code); !ok || len(p.Fix) != 1 || p.Fix[0] != c.Fix { // general advice is in `drover explain`
+			writeFixes(w, p, seen)
+		}
 	}
 }
 
 // Script is what mends one side, as SQL: what a person has to do otherwise, or complete first, is a comment in it.
 func Script(problems []*connectorv1.Problem, side string) (lines []string) {
+	seen := map[string]bool{}
 	for _, p := range problems {
 		for _, fix := range p.Fix {
 			switch {
-			case p.Side != side:
+			case p.Side != side, said(seen, fix):
 			case isSQL(fix):
 				lines = append(lines, fix)
 			default:
-				lines = append(lines, "-- "+p.Object+": "+strings.TrimPrefix(fix, "-- "))
+				lines = append(lines, "-- "+p.Object+": "+strings.ReplaceAll(strings.TrimPrefix(fix, "-- "), "\n", "\n-- "))
 			}
 		}
 	}

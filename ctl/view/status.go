@@ -33,6 +33,7 @@ type Status struct {
 	Phases     []Phase   `json:"phases"`
 	Failures   []Failure `json:"failures"`
 	NotCopied  []Left    `json:"not_carried"`
+	Warnings   []Problem `json:"warnings"`
 	Next       []string  `json:"next_steps"`
 	Created    string    `json:"created"`
 	Updated    string    `json:"updated"`
@@ -128,7 +129,7 @@ func FromStatus(s *controlv1.Status) Status {
 		Load: Load{s.RowsLoaded, s.RowsTotalEstimate, s.BytesLoaded, s.BytesTotalEstimate, s.ChunksDone, s.ChunksTotal,
 			tenth(s.RowsPerSecond), tenth(s.BytesPerSecond), fraction(s.LoadFraction), s.RowsInFlight, s.BytesInFlight, eta(s, time.UnixMicro(s.UpdatedMicros))},
 		Steps: Count{s.StepsDone, s.StepsTotal}, Waiting: s.Waiting, Bottleneck: s.Bottleneck, TraceID: s.TraceId,
-		Phases: []Phase{}, Failures: []Failure{}, NotCopied: []Left{}, Next: append([]string{}, s.NextSteps...),
+		Phases: []Phase{}, Failures: []Failure{}, NotCopied: []Left{}, Warnings: []Problem{}, Next: append([]string{}, s.NextSteps...),
 		Created: stamp(s.CreatedMicros), Updated: stamp(s.UpdatedMicros),
 	}
 	if t := s.Stream; t != nil {
@@ -140,6 +141,11 @@ func FromStatus(s *controlv1.Status) Status {
 	}
 	for _, f := range s.Failures {
 		v.Failures = append(v.Failures, FromFailure(f))
+	}
+	for _, p := range s.Problems {
+		if p.Warning {
+			v.Warnings = append(v.Warnings, fromProblem(p))
+		}
 	}
 	for _, n := range s.NotCarried {
 		v.NotCopied = append(v.NotCopied, Left{n.Kind, n.Object, n.Reason, n.Todo})

@@ -23,6 +23,7 @@ func TestBadInput_IsAnsweredWithCodeAndFix(t *testing.T) {
 		code int
 		want string
 	}{
+
 		"unreachable source": {[]string{"copy", nowhere, target}, 3, "E2001"},
 		"unreachable target": {[]string{"copy", source, nowhere}, 3, "E2001"},
 		"no such database":   {[]string{"copy", strings.Replace(source, "/t", "/no_t", 1), target}, 3, "E2003"},
@@ -66,6 +67,10 @@ func TestDoctor_NamesEveryProblemWithItsFix(t *testing.T) {
 			t.Errorf("%s is missing, or exit code is not 4: %s", want, r)
 		}
 	}
+	const nowhere = "postgres://postgres@127.0.0.1:1/x"
+	if r := harness.Run(t, "doctor", nowhere, nowhere); r.Code != 4 || !strings.HasPrefix(r.Stdout, nowhere+" → "+nowhere+" ") {
+		t.Errorf("it does not say which databases it was asked about: %s", r)
+	}
 	if r := harness.Run(t, "doctor", source, dev.TargetDatabase(t), "--sql", "source"); r.Code != 4 || !strings.HasPrefix(r.Stdout, "ALTER SYSTEM SET wal_level") {
 		t.Errorf("the fixes alone: %s", r)
 	}
@@ -79,6 +84,9 @@ func TestDoctor_PrintsAScriptThatMends(t *testing.T) {
 	r := harness.Run(t, append(args, "--sql", "target")...)
 	if r.Code != 4 || strings.Count(r.Stdout, "TRUNCATE") != 1 || strings.Contains(r.Stdout, "CASCADE") {
 		t.Fatal(r)
+	}
+	if said := harness.Run(t, args...).Stdout; strings.Count(said, "emptied by the statement for") != 1 || strings.Count(said, "--truncate") != 1 {
+		t.Errorf("a remark is repeated, or missing: %s", said)
 	}
 	dev.MustExec(t, target, r.Stdout)
 	if r := harness.Run(t, args...); strings.Contains(r.Stdout, "E5001") {

@@ -73,7 +73,7 @@ func TestCopy_RefusesATargetWithRows(t *testing.T) {
 	source, target := pair(t)
 	dev.MustExec(t, target, "CREATE TABLE parent (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text); INSERT INTO parent (name) VALUES ('mine')")
 	r := harness.Run(t, "copy", source, target, "--data", t.TempDir())
-	if r.Code == 0 || !strings.Contains(r.Stderr, "E5001") {
+	if r.Code == 0 || !strings.Contains(r.Stderr, "E5001") || !strings.Contains(r.Stderr, "--truncate") {
 		t.Fatalf("%s", r)
 	}
 	if n := dev.MustQuery(t, target, "SELECT count(*) FROM parent"); strings.TrimSpace(n) != "1" {

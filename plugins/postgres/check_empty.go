@@ -44,10 +44,13 @@ func (f *findings) sinkRows(ctx context.Context, tx pgx.Tx, tables []*sinkTable)
 	}
 	for _, e := range plan {
 		f.Checks-- // the next line counts it again
-		f.check(true, diag.NotEmpty, "table "+display(e.Schema, e.Name), "it holds rows"+e.because, e.fix)
+		f.check(true, diag.NotEmpty, "table "+display(e.Schema, e.Name), "it holds rows"+e.because, e.fix, letEmpty)
 	}
 	return nil
 }
+
+// letEmpty is said of every table that holds rows, and printed once.
+const letEmpty = "-- or let the copy empty the tables: drover copy SRC DST --truncate (in a pipeline file load.when_not_empty: truncate)"
 
 // reachSQL follows foreign keys from each table to all that refer to it. A partitioned table is ours if all its leaves are.
 const reachSQL = `

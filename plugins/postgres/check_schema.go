@@ -32,12 +32,16 @@ func (f *findings) sinkSchema(ctx context.Context, tx pgx.Tx, s *sinkFacts, req 
 	if err := f.settings(ctx, tx, s, req.Steps); err != nil {
 		return err
 	}
-	if err := f.roles(ctx, tx, req.Steps); err != nil || req.Resuming {
+	if err := f.roles(ctx, tx, req.Steps); err != nil {
 		return err
 	}
 	have, err := theirsIfAny(ctx, tx)
 	if err != nil {
 		return err
+	}
+	f.tablesTaken(have, req.Steps)
+	if req.Resuming {
+		return nil
 	}
 	f.rights(s, ahead, have)
 	f.namesTaken(have, req.Steps)
@@ -140,7 +144,24 @@ func (f *findings) namesTaken(have theirs, steps []*connectorv1.SchemaStep) {
 			continue
 		}
 		if there, differs := have.differs(st); there {
-			f.check(differs, diag.NameTaken, st.Kind+" "+st.Object, "its definition is not that of the source")
+			f.check(differs, diag.NameTaken, st.Kind+" "+st.Object, "its definition is not that of the source",
+				"-- drop it or rename it; the copy makes that of the source")
+		}
+	}
+}
+
+// tablesTaken compares tables that are there, whoever made them, with those that the steps would make.
+func (f *findings) tablesTaken(have theirs, steps []*connectorv1.SchemaStep) {
+	for _, st := range steps {
+		sql, there := have.table(st)
+		if !there || st.Kind != "table" && st.Kind != "partitioned table" {
+			continue
+		}
+		object := st.Kind + " " + st.Object
+		refused, named := sorted(tableDiffers(st, sql))
+		f.check(len(refused) > 0, diag.NameTaken, object, said(refused), statements(refused)...)
+		if len(named) > 0 {
+			f.check(true, diag.TableDiffers, object, said(named), statements(named)...)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"regexp"
 
 	"github.com/jackc/pgx/v5"
 
@@ -39,7 +41,7 @@ func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*conne
 		if err != nil {
 			return err
 		}
-		f.sinkServer(facts[0])
+		f.sinkServer(facts[0], req.SourceEncoding)
 		f.sinkVersion(facts[0], req.SourceVersion)
 		if err := f.sorting(ctx, tx, facts[0], req.SourceSorting); err != nil {
 			return err
@@ -58,7 +60,7 @@ func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*conne
 	return &f.CheckResponse, nil
 }
 
-func (f *findings) sinkServer(s *sinkFacts) {
+func (f *findings) sinkServer(s *sinkFacts, source string) {
 	db := "database " + s.Database
 	f.check(s.Standby, diag.ReadOnly, "server", "it is in recovery", "Use the address of the primary.")
 	f.check(!s.Standby && s.ReadOnly, diag.ReadOnly, db, "default_transaction_read_only is on",
@@ -68,8 +70,17 @@ func (f *findings) sinkServer(s *sinkFacts) {
 		"GRANT CREATE ON DATABASE "+ident(s.Database)+" TO "+ident(s.Role)+";")
 	f.check(!s.CanReplicaRole, diag.ReplicaRole, "role "+s.Role, "it may not set session_replication_role",
 		letSilence(int(s.Version)/10000, s.Role))
-	f.check(s.Encoding != "UTF8", diag.MissingObject, db, "its encoding is "+s.Encoding+": text of other scripts cannot be stored",
+	f.check(!storesText(s.Encoding, source), diag.MissingObject, db, "its encoding is "+s.Encoding+" and the source's "+cmp.Or(source, "unknown")+": text would not arrive as it is",
 		"CREATE DATABASE "+ident(s.Database)+" ENCODING 'UTF8' TEMPLATE template0;  -- after renaming this one")
+}
+
+// ofOneByte are encodings in which every character is a byte: through UTF-8 and back nothing is lost.
+var ofOneByte = regexp.MustCompile(`^(LATIN\d+|WIN(866|874|125\d)|ISO_8859_\d|KOI8[RU])$`)
+
+// storesText: text travels in UTF-8, which a target of the source's own encoding turns back, or, if neither knows what its bytes mean,
+// leaves as it is: SQL_ASCII. Encodings of several bytes are refused, since not all of them come back as they went.
+func storesText(target, source string) bool {
+	return target == "UTF8" || target == source && (target == "SQL_ASCII" || ofOneByte.MatchString(target))
 }
 
 type sinkTable struct {

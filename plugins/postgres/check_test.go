@@ -16,6 +16,16 @@ import (
 // checked returns the problems of one side as "code object", mapped to the fix.
 func checked(t testing.TB, c sdk.Connector, target string, req *connectorv1.CheckRequest) map[string]string {
 	t.Helper()
+	out := map[string]string{}
+	for _, p := range checks(t, c, target, req) {
+		out[p.Code+" "+p.Object] = strings.Join(p.Fix, "\n")
+	}
+	return out
+}
+
+// checks returns the problems of one side.
+func checks(t testing.TB, c sdk.Connector, target string, req *connectorv1.CheckRequest) []*connectorv1.Problem {
+	t.Helper()
 	if _, err := c.Open(t.Context(), &connectorv1.OpenRequest{Url: target, Pipeline: "p"}); err != nil {
 		t.Fatal(err)
 	}
@@ -25,17 +35,15 @@ func checked(t testing.TB, c sdk.Connector, target string, req *connectorv1.Chec
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{}
 	for _, p := range resp.Problems {
 		if p.Reason == "" || len(p.Fix) == 0 || p.Side == "" || p.Warning != strings.HasPrefix(p.Code, "W") {
 			t.Errorf("a finding lacks a part: %v", p)
 		}
-		out[p.Code+" "+p.Object] = strings.Join(p.Fix, "\n")
 	}
 	if int(resp.Checks) < len(resp.Problems) {
 		t.Errorf("%d checks for %d problems", resp.Checks, len(resp.Problems))
 	}
-	return out
+	return resp.Problems
 }
 
 // asRole changes the user of a URL.
@@ -208,6 +216,12 @@ func TestCheckSink_EncodingAndMissingExtension(t *testing.T) {
 		"W4004 role ghost": `CREATE ROLE "ghost"`, "W4009 server": "newer"})
 	if len(got) != 5 {
 		t.Errorf("problems: %v", got)
+	}
+	for encoding, refused := range map[string]bool{"LATIN1": false, "LATIN9": true, "UTF8": true, "SQL_ASCII": true} {
+		got := checked(t, NewSink(), s.URL(name), &connectorv1.CheckRequest{SourceEncoding: encoding})
+		if _, is := got["E4007 database "+name]; is != refused {
+			t.Errorf("from %s: %v", encoding, got)
+		}
 	}
 	dev.MustExec(t, src, "DROP DATABASE "+name+" WITH (FORCE)")
 }

@@ -70,7 +70,7 @@ func (c *catalog) addTable(r *pgRel, n *node) {
 			n.deps = append(n.deps, seq)
 		}
 		if v := c.onSequence[s.Oid]; v != nil {
-			v.deps = append(v.deps, n)
+			v.deps, v.of = append(v.deps, n), n
 		}
 	}
 	c.inSpace(r.Tablespace, "ALTER TABLE "+r.sql())

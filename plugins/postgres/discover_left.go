@@ -47,13 +47,9 @@ func (c *catalog) inSpace(space, alter string) {
 // leaveSpaces names each tablespace once: which disks a server has is its own affair, so at the target everything lies
 // in the database's default.
 func (c *catalog) leaveSpaces() {
-	const shown = 3
 	for _, space := range slices.Sorted(maps.Keys(c.spaces)) {
 		moves := c.spaces[space]
-		todo := "If there is one at the target: " + strings.Join(moves[:min(len(moves), shown)], " ")
-		if len(moves) > shown {
-			todo += fmt.Sprintf(" … and %d more", len(moves)-shown)
-		}
-		c.leave("tablespace", space, fmt.Sprintf("%d objects lie in it; at the target they lie in the database's default", len(moves)), todo)
+		c.leave("tablespace", space, fmt.Sprintf("%d objects lie in it; at the target they lie in the database's default", len(moves)),
+			"If there is one at the target:\n"+strings.Join(moves, "\n"))
 	}
 }

@@ -19,6 +19,8 @@ type sequence struct {
 	Owner              uint32
 	OwnerColumn        int16
 	Identity, Unlogged bool
+	// OwnerTable and OwnerName are the column's table, as statements name it, and the column's own name.
+	OwnerTable, OwnerName string
 	// OwnerUnlogged is how a column's table is: an identity column's sequence begins like its table.
 	OwnerUnlogged bool
 }
@@ -28,11 +30,13 @@ const sequencesSQL = `
 	       s.seqcache, s.seqcycle,
 	       CASE WHEN has_sequence_privilege(c.oid, 'SELECT,USAGE') THEN pg_sequence_last_value(c.oid) END,
 	       has_sequence_privilege(c.oid, 'SELECT'),
-	       coalesce(d.refobjid, 0), coalesce(d.refobjsubid, 0)::int2, coalesce(d.deptype = 'i', false), c.relpersistence = 'u', coalesce(oc.relpersistence = 'u', false)
+	       coalesce(d.refobjid, 0), coalesce(d.refobjsubid, 0)::int2, coalesce(d.deptype = 'i', false), c.relpersistence = 'u', 
+	       coalesce(quote_ident(ocn.nspname) || '.' || quote_ident(oc.relname), ''), coalesce(oa.attname, ''), coalesce(oc.relpersistence = 'u', false)
 	FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
 	     AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
-	LEFT JOIN pg_class oc ON oc.oid = d.refobjid
+	LEFT JOIN pg_class oc ON oc.oid = d.refobjid LEFT JOIN pg_namespace ocn ON ocn.oid = oc.relnamespace
+	LEFT JOIN pg_attribute oa ON oa.attrelid = d.refobjid AND oa.attnum = d.refobjsubid
 	WHERE c.relpersistence <> 't' AND `
 
 func (c *catalog) readSequences(ctx context.Context) error {
@@ -92,8 +96,20 @@ func (c *catalog) unusedValues(ctx context.Context, seqs []*sequence) error {
 // valueStep may be applied again with a newer value: Discover at the end of a migration gives it.
 func (c *catalog) valueStep(s *sequence, last int64, called bool) {
 	n := c.add(objRef{}, &node{phase: inFinish, kind: "sequence value", object: display(s.Schema, s.Name),
-		sql: []string{fmt.Sprintf("SELECT pg_catalog.setval(%s::pg_catalog.regclass, %d, %t)", literal(ident(s.Schema, s.Name)), last, called)}})
+		sql: []string{fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", s.regclass(), last, called)}})
+	n.of = c.byRef[objRef{pgClassClass, s.Oid}] // so that it is chosen with it; an identity column's, with the table
 	c.onSequence[s.Oid] = n
+}
+
+// regclass finds the sequence at a target. That of an identity column is the column's, whatever it is called there: nobody names
+// it when they make the table by hand. The name, if it comes to that, is looked up late, or it would have to exist in any case.
+func (s *sequence) regclass() string {
+	name := literal(ident(s.Schema, s.Name))
+	if !s.Identity {
+		return name + "::pg_catalog.regclass"
+	}
+	return fmt.Sprintf("coalesce(pg_catalog.pg_get_serial_sequence(%s, %s)::pg_catalog.regclass, %s::pg_catalog.text::pg_catalog.regclass)",
+		literal(s.OwnerTable), literal(s.OwnerName), name)
 }
 
 func (s *sequence) create() string {

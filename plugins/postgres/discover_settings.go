@@ -49,11 +49,12 @@ func (c *catalog) readSettings(ctx context.Context) error {
 		if s.Name == "default_transaction_read_only" && s.Value != "on" && s.Value != "true" {
 			why = ""
 		}
+		note := ""
 		if s.Secret {
-			why, s.Value = "it may be a secret", "…"
+			why, s.Value, note = "it may be a secret", "…", "  -- with the value in place of …"
 		}
 		if why != "" {
-			c.leave("setting", s.object(), why, s.sql("…")+";")
+			c.leave("setting", s.object(), why, onDatabase(s.sql(thisDatabase))+";"+note)
 			continue
 		}
 		c.add(objRef{}, &node{phase: inCutover, kind: "setting", object: s.object(), value: s.Value, sql: []string{s.unlessSet()}})

@@ -128,8 +128,8 @@ func TestDiscover_DescribesTables(t *testing.T) {
 
 func TestDiscover_FiltersTables(t *testing.T) {
 	url := dev.Database(t)
-	dev.MustExec(t, url, `CREATE SCHEMA shop; CREATE SCHEMA "S.x"; CREATE TABLE shop.a (id serial PRIMARY KEY); CREATE TABLE shop.b (id int PRIMARY KEY REFERENCES shop.a);
-		CREATE TABLE "S.x"."*" (i int); CREATE TABLE "S.x"."T""q" (i int); CREATE TABLE other (i int); CREATE VIEW shop.v AS SELECT * FROM shop.b;
+	dev.MustExec(t, url, `CREATE SCHEMA shop; CREATE SCHEMA "S.x"; CREATE TABLE shop.a (id serial PRIMARY KEY); CREATE TABLE shop.b (id int PRIMARY KEY REFERENCES shop.a, n int GENERATED ALWAYS AS IDENTITY);
+		CREATE TABLE "S.x"."*" (i int); CREATE TABLE "S.x"."T""q" (i int); CREATE SEQUENCE lone; CREATE SEQUENCE unused; CREATE TABLE other (i int DEFAULT nextval('lone')); CREATE VIEW shop.v AS SELECT * FROM shop.b;
 		CREATE TABLE p (i int) PARTITION BY LIST (i); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)`)
 	for _, k := range []struct{ include, exclude, want string }{
 		{"", "", `S.x.* S.x.T"q public.other public.p1 shop.a shop.b`},
@@ -162,6 +162,15 @@ func TestDiscover_FiltersTables(t *testing.T) {
 			t.Errorf("%+v: %v", k, problems)
 		}
 	}
+	var values []string
+	for _, st := range found(t, url, &connectorv1.DiscoverRequest{Include: []string{"shop.*", "other"}}).Steps {
+		if st.Kind == "sequence value" {
+			values = append(values, st.Object)
+		}
+	}
+	if slices.Sort(values); !slices.Equal(values, []string{"public.lone", "shop.a_id_seq", "shop.b_n_seq"}) {
+		t.Errorf("chosen tables come with the values of %v", values)
+	}
 	all := found(t, url, &connectorv1.DiscoverRequest{Include: []string{"shop.*", "shpo.*"}})
 	if len(all.Problems) != 1 || all.Problems[0].Code != diag.NothingToCopy.ID || all.Problems[0].Object != "tables › shpo.*" {
 		t.Errorf("a pattern without a match is silent: %v", all.Problems)
@@ -185,6 +194,7 @@ func TestDiscover_NamesWhatIsNotCarried(t *testing.T) {
 	dev.MustExec(t, url+"&options="+"-c%20allow_in_place_tablespaces%3Don", "CREATE TABLESPACE "+space+" LOCATION ''")
 	defer dev.MustExec(t, url, "DROP TABLE spaced", "DROP TABLESPACE "+space)
 	dev.MustExec(t, url, `CREATE TABLE spaced (id int, t text) TABLESPACE `+space+`; CREATE INDEX spaced_i ON spaced (id) TABLESPACE `+space+`;
+		CREATE INDEX spaced_j ON spaced (id) TABLESPACE `+space+`; CREATE INDEX spaced_k ON spaced (id) TABLESPACE `+space+`; CREATE INDEX spaced_l ON spaced (id) TABLESPACE `+space+`;
 		DO $x$ BEGIN EXECUTE format('ALTER DATABASE %I SET app.api_key = %L', current_database(), 'hush'); END $x$;
 		CREATE EXTENSION file_fdw; CREATE SERVER fs FOREIGN DATA WRAPPER file_fdw; CREATE TABLE part (i int) PARTITION BY LIST (i);
 		CREATE FOREIGN TABLE part_1 PARTITION OF part FOR VALUES IN (1) SERVER fs OPTIONS (filename '/dev/null'); CREATE MATERIALIZED VIEW over_part AS SELECT count(*) FROM part;
@@ -203,7 +213,7 @@ func TestDiscover_NamesWhatIsNotCarried(t *testing.T) {
 			t.Errorf("a secret is shown: %s", left[want])
 		}
 	}
-	if l := left["tablespace "+space]; !strings.Contains(l, "2 objects") || !strings.Contains(l, `ALTER INDEX "public"."spaced_i" SET TABLESPACE`) {
+	if l := left["tablespace "+space]; !strings.Contains(l, "5 objects") || strings.Count(l, " SET TABLESPACE ") != 5 {
 		t.Errorf("tablespaces: %s", l)
 	}
 	if _, problems := applied(t, dev.Database(t), all.Steps, 2); len(problems) > 0 {

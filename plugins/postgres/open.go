@@ -88,7 +88,8 @@ func look(ctx context.Context, cfg Config) (*connectorv1.OpenResponse, error) {
 	if err != nil {
 		return nil, mapError(err, place(&cc.Config))
 	}
-	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity, Instance: instance, Sorting: sorting}, nil
+	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity, Instance: instance, Sorting: sorting,
+		Encoding: conn.PgConn().ParameterStatus("server_encoding")}, nil
 }
 
 func (b *base) close() error {

@@ -36,12 +36,13 @@ func (r *schemaRun) exists(ctx context.Context, conn *pgx.Conn, st *connectorv1.
 	switch {
 	case !perhaps:
 		return false, "", nil
-	case st.Kind == "table", st.Kind == "partitioned table":
-		return sameTable(ctx, conn, st)
 	}
 	have, err := r.have(ctx, conn)
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, "", err
+	case st.Kind == "table", st.Kind == "partitioned table":
+		return sameTable(ctx, conn, have, st)
 	}
 	switch found, differs := have.differs(st); {
 	case differs && (sure || compared[st.Kind]):
@@ -80,57 +81,31 @@ func (r *schemaRun) have(ctx context.Context, conn *pgx.Conn) (theirs, error) {
 	return r.theirs, err
 }
 
-// sameTable makes the wanted table as a temporary one and compares columns: the server itself says what the statement means.
-func sameTable(ctx context.Context, conn *pgx.Conn, st *connectorv1.SchemaStep) (there bool, why string, err error) {
-	name, rest, ok := createdName(st.Sql[0])
+// sameTable: a table that somebody made is taken if it is empty and every row arrives in it as it is. What differs besides was
+// named by Check.
+func sameTable(ctx context.Context, conn *pgx.Conn, have theirs, st *connectorv1.SchemaStep) (there bool, why string, err error) {
+	name, _, ok := createdName(st.Sql[0])
 	if !ok {
 		return false, "a table of that name exists", nil
 	}
 	if err := conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&there); err != nil || !there {
 		return false, "", err
 	}
-	tx, err := conn.Begin(ctx)
-	if err != nil {
+	sql, known := have.table(st)
+	if !known {
+		return false, "something else of that name exists; drop it or rename it", nil
+	}
+	if refused, _ := sorted(tableDiffers(st, sql)); len(refused) > 0 {
+		return false, "a table of that name exists: " + said(refused), nil
+	}
+	var rows bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+name+")").Scan(&rows); err != nil {
 		return false, "", err
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // nothing to keep
-	if i := strings.Index(rest, " PARTITION BY "); i >= 0 && st.Kind == "partitioned table" {
-		rest = rest[:i]
-	}
-	if _, err := conn.PgConn().Exec(ctx, "CREATE TEMPORARY TABLE drover_wanted"+withoutSequenceNames(rest)).ReadAll(); err != nil {
-		return false, "a table of that name exists and cannot be compared", nil
-	}
-	var rows, differ bool
-	err = tx.QueryRow(ctx, `
-		WITH cols AS (SELECT attrelid, attname, format_type(atttypid, atttypmod) AS t, attnotnull, attgenerated FROM pg_attribute
-		              WHERE attnum > 0 AND NOT attisdropped)
-		SELECT EXISTS (SELECT FROM `+name+`), EXISTS (
-			(SELECT attname, t, attgenerated FROM cols WHERE attrelid = $1::text::regclass
-			 EXCEPT SELECT attname, t, attgenerated FROM cols WHERE attrelid = 'pg_temp.drover_wanted'::regclass)
-			UNION ALL
-			(SELECT attname, t, attgenerated FROM cols WHERE attrelid = 'pg_temp.drover_wanted'::regclass
-			 EXCEPT SELECT attname, t, attgenerated FROM cols WHERE attrelid = $1::text::regclass))`, name).Scan(&rows, &differ)
-	switch {
-	case err != nil:
-		return false, "", err
-	case differ:
-		return false, "a table of that name with other columns exists", nil
-	case rows:
+	if rows {
 		return false, "a table of that name exists and is not empty", nil
 	}
 	return true, "", nil
-}
-
-// withoutSequenceNames lets an identity column of the temporary table choose its own sequence.
-func withoutSequenceNames(sql string) string {
-	for {
-		i := strings.Index(sql, "(SEQUENCE NAME ")
-		j := strings.Index(sql[max(i, 0):], " START WITH ")
-		if i < 0 || j < 0 {
-			return sql
-		}
-		sql = sql[:i] + "(" + sql[i+j+1:]
-	}
 }
 
 // createdName splits CREATE TABLE "s"."t" … behind the name.

@@ -49,7 +49,7 @@ func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connector
 	if !known {
 		return problem(diag.NotCarried, "target", st.Kind+" "+st.Object,
 			fmt.Sprintf("the role does not exist at the target; it would %s %d objects", word, len(st.Sql)),
-			"CREATE ROLE "+ident(st.Object)+";  -- then run the same command again"), nil
+			append([]string{"-- after CREATE ROLE " + ident(st.Object) + ";"}, ended(st.Sql)...)...), nil
 	}
 	var refused []string
 	var why error
@@ -65,7 +65,7 @@ func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connector
 			_ = r.piece(ctx, conn, own) // the right is there then, though by another hand, which is told
 		}
 		if !absent(err, sql) {
-			refused, why = append(refused, sql+";"), err
+			refused, why = append(refused, sql), err
 		}
 	}
 	if len(refused) == 0 {
@@ -73,7 +73,15 @@ func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connector
 	}
 	var pe *pgconn.PgError
 	errors.As(why, &pe)
-	const shown = 5
 	return problem(diag.NotCarried, "target", st.Kind+" "+st.Object,
-		fmt.Sprintf("%d of %d were refused: %s", len(refused), len(st.Sql), serverError{pe}), refused[:min(len(refused), shown)]...), nil
+		fmt.Sprintf("%d of %d were refused: %s", len(refused), len(st.Sql), serverError{pe}), ended(refused)...), nil
+}
+
+// ended are statements as people run them.
+func ended(sql []string) []string {
+	out := make([]string, len(sql))
+	for i, s := range sql {
+		out[i] = s + ";"
+	}
+	return out
 }

@@ -142,5 +142,8 @@ func stepProblem(st *connectorv1.SchemaStep, err error, why string) *connectorv1
 	case st.Phase == inCutover: // everything else is there and works without it
 		return spare(st, reason)
 	}
+	if code.ID == diag.NotCarried.ID {
+		return spare(st, reason)
+	}
 	return problem(code, "target", st.Kind+" "+st.Object, reason)
 }

@@ -31,6 +31,16 @@ func readTheirs(ctx context.Context, tx pgx.Tx) (theirs, error) {
 	return out, nil
 }
 
+// table is what stands in the place of a table's step.
+func (t theirs) table(st *connectorv1.SchemaStep) (sql []string, there bool) {
+	for _, kind := range []string{"table", "partitioned table"} {
+		if sql, there = t[kind+"\x00"+st.Object]; there {
+			return sql, true
+		}
+	}
+	return nil, false
+}
+
 // anything tells cheaply whether somebody has made something in a database; schemas alone do not count.
 const anythingSQL = `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ` + userSchema + `)
 	OR EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE ` + userSchema + `)
@@ -38,7 +48,7 @@ const anythingSQL = `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n O
 	OR EXISTS (SELECT FROM pg_opfamily f WHERE f.oid >= 16384) OR EXISTS (SELECT FROM pg_am a WHERE a.oid >= 16384)
 	OR EXISTS (SELECT FROM pg_foreign_data_wrapper)`
 
-// compared are kinds of steps whose object must not be there in another form. Tables are judged by their columns and rows
+// compared are kinds of steps whose object must not be there in another form. Tables are judged by tableDiffers
 // instead; what is left out may be done twice.
 var compared = map[string]bool{
 	"sequence": true, "enum": true, "domain": true, "domain check": true, "range type": true, "composite type": true, "base type": true,

@@ -372,7 +372,9 @@ type OpenResponse struct {
 	// them, as a standby is its primary's data.
 	Instance string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
 	// How text sorts where nothing else is said, in the dialect's words. Empty: it is always the same.
-	Sorting       string `protobuf:"bytes,6,opt,name=sorting,proto3" json:"sorting,omitempty"`
+	Sorting string `protobuf:"bytes,6,opt,name=sorting,proto3" json:"sorting,omitempty"`
+	// How the database stores text, in its own words.
+	Encoding      string `protobuf:"bytes,7,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +447,13 @@ func (x *OpenResponse) GetInstance() string {
 func (x *OpenResponse) GetSorting() string {
 	if x != nil {
 		return x.Sorting
+	}
+	return ""
+}
+
+func (x *OpenResponse) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
 	}
 	return ""
 }
@@ -556,8 +565,10 @@ type CheckRequest struct {
 	Packed [][]byte `protobuf:"bytes,10,rep,name=packed,proto3" json:"packed,omitempty"`
 	// How the source sorts text, as Open tells it.
 	SourceSorting string `protobuf:"bytes,11,opt,name=source_sorting,json=sourceSorting,proto3" json:"source_sorting,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The source's encoding as Open tells it.
+	SourceEncoding string `protobuf:"bytes,12,opt,name=source_encoding,json=sourceEncoding,proto3" json:"source_encoding,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CheckRequest) Reset() {
@@ -663,6 +674,13 @@ func (x *CheckRequest) GetPacked() [][]byte {
 func (x *CheckRequest) GetSourceSorting() string {
 	if x != nil {
 		return x.SourceSorting
+	}
+	return ""
+}
+
+func (x *CheckRequest) GetSourceEncoding() string {
+	if x != nil {
+		return x.SourceEncoding
 	}
 	return ""
 }
@@ -3081,7 +3099,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\rmemory_budget\x18\x06 \x01(\x03R\fmemoryBudget\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xde\x01\n" +
 	"\fOpenResponse\x12\x1f\n" +
 	"\vrows_socket\x18\x01 \x01(\tR\n" +
 	"rowsSocket\x12%\n" +
@@ -3089,14 +3107,15 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\adisplay\x18\x03 \x01(\tR\adisplay\x12\x1a\n" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x1a\n" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x18\n" +
-	"\asorting\x18\x06 \x01(\tR\asorting\"\x8d\x01\n" +
+	"\asorting\x18\x06 \x01(\tR\asorting\x12\x1a\n" +
+	"\bencoding\x18\a \x01(\tR\bencoding\"\x8d\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\bR\awarning\x12\x16\n" +
 	"\x06object\x18\x03 \x01(\tR\x06object\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
 	"\x03fix\x18\x05 \x03(\tR\x03fix\x12\x12\n" +
-	"\x04side\x18\x06 \x01(\tR\x04side\"\x8c\x03\n" +
+	"\x04side\x18\x06 \x01(\tR\x04side\"\xb5\x03\n" +
 	"\fCheckRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12-\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\x12\x16\n" +
@@ -3109,7 +3128,8 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x0esource_version\x18\t \x01(\tR\rsourceVersion\x12\x16\n" +
 	"\x06packed\x18\n" +
 	" \x03(\fR\x06packed\x12%\n" +
-	"\x0esource_sorting\x18\v \x01(\tR\rsourceSorting\"a\n" +
+	"\x0esource_sorting\x18\v \x01(\tR\rsourceSorting\x12'\n" +
+	"\x0fsource_encoding\x18\f \x01(\tR\x0esourceEncoding\"a\n" +
 	"\rCheckResponse\x128\n" +
 	"\bproblems\x18\x01 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
 	"\x06checks\x18\x02 \x01(\x05R\x06checks\"\x80\x02\n" +
