@@ -84,11 +84,12 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 
 // copySpec builds the pipeline of a pair. Secrets never enter the spec: it holds references into this process.
 func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[string]string, error) {
-	source, sp, err := spec.Endpoint(src, "source", connectorv1.Role_ROLE_SOURCE, "")
+	// The agent of a copy is in this process: the environment is that of whoever typed the command.
+	source, sp, err := spec.EndpointHere(src, "source", connectorv1.Role_ROLE_SOURCE, os.Getenv)
 	if err != nil {
 		return nil, nil, usageUnlessCoded("SRC", err)
 	}
-	target, tp, err := spec.Endpoint(dst, "target", connectorv1.Role_ROLE_SINK, "")
+	target, tp, err := spec.EndpointHere(dst, "target", connectorv1.Role_ROLE_SINK, os.Getenv)
 	if err != nil {
 		return nil, nil, usageUnlessCoded("DST", err)
 	}
@@ -187,7 +188,8 @@ func usageUnlessCoded(where string, err error) error {
 	if diag.Find(err) != nil {
 		return err
 	}
-	return diag.Usage.New(where, errors.New(err.Error()), "malformed URL")
+	return diag.Usage.New(where, errors.New(err.Error()), "malformed URL").
+		WithFix(spec.Encoding+".", "Or leave the password out: set DROVER_SOURCE_PASSWORD or DROVER_TARGET_PASSWORD, or wait to be asked for it.")
 }
 
 func firstOf(s ...string) string {

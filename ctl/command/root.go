@@ -241,7 +241,7 @@ func failureOf(d *diag.Error) view.Failure {
 	if d.Cause != nil {
 		why = strings.TrimPrefix(why+": "+d.Cause.Error(), ": ")
 	}
-	return view.Failure{Code: d.Code.ID, Where: d.Where, Why: why, Fix: d.Fix()}
+	return view.Failure{Code: d.Code.ID, Where: telemetry.Redact(d.Where), Why: telemetry.Redact(why), Fix: d.Fix()}
 }
 
 // refused are the codes of checks: nothing was done, and a person has to mend something first.
