@@ -71,7 +71,7 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 	}
 	e.waits.where = "pipeline " + s.Name
 	for tries := 0; ; tries++ {
-		err = e.copyOnce(ctx, s, secrets)
+		err = f.typed(e.copyOnce(ctx, s, secrets))
 		d := diag.Find(err)
 		if d == nil || d.Code.ID != diag.AuthFailed.ID || tries >= 2 || !e.asks() {
 			return err
@@ -104,7 +104,7 @@ func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[strin
 	if f.follow {
 		mode = controlv1.Mode_MODE_FULL_LOAD_AND_CDC
 	}
-	if err := errors.Join(oneOf("--verify", f.verify, verifyWords...), oneOf("--lane", f.lane, laneWords...), spec.CheckName("--name", name)); err != nil {
+	if err := errors.Join(oneOf("--verify", f.verify, verifyWords...), oneOf("--lane", f.lane, laneWords...), spec.CheckName("--name", name), f.checkParallel()); err != nil {
 		return nil, nil, err
 	}
 	s := &controlv1.Spec{Version: 1, Name: name, Mode: mode, Source: source, Target: target, Include: f.tables, Exclude: f.exclude,

@@ -61,6 +61,8 @@ func TestWords_WrongOnesAreAnsweredWithRightOnes(t *testing.T) {
 		"copy postgres://a postgres://b --name ../..":           "lower-case letters",
 		"copy postgres://a postgres://b --verify chksum":        "did you mean checksum?",
 		"copy postgres://a postgres://b --lane arow":            "did you mean arrow?",
+		"copy postgres://a postgres://b --parallel -1":          "--parallel",
+		"copy postgres://a postgres://b --parallel 300":         "300 is not 0 to 256",
 		"copy postgres://a postgres://b --parallel many":        `invalid argument "many"`,
 		"doctor postgres://a postgres://b --sql trget":          "did you mean target?",
 	} {

@@ -29,7 +29,10 @@ func TestBadInput_IsAnsweredWithCodeAndFix(t *testing.T) {
 		"unknown scheme":     {[]string{"copy", "db9://x/y", target}, 2, "E6002"},
 		"unknown flag":       {[]string{"copy", source, target, "--folow"}, 2, "E1001"},
 		"unknown verb":       {[]string{"cpoy"}, 2, "E1001"},
-		"pattern":            {[]string{"copy", source, target, "--tables", "nothing.*"}, 2, "E4003"},
+		"pattern":            {[]string{"copy", source, target, "--tables", "nothing.*"}, 2, "where  --tables nothing.*"},
+		"three parts":        {[]string{"copy", source, target, "--tables", "public.A.b"}, 2, "where  --tables public.A.b"},
+		"excluded":           {[]string{"copy", source, target, "--exclude", "public.A.b"}, 2, "where  --exclude public.A.b"},
+		"the same address":   {[]string{"copy", source, source}, 2, "E1006"},
 		"malformed file":     {[]string{"apply", "-f", file}, 2, "nmae"},
 		"no coordinator":     {[]string{"list"}, 3, "E1005"},
 		"no confirmation":    {[]string{"delete", "shop"}, 2, "E1003"},
@@ -37,7 +40,8 @@ func TestBadInput_IsAnsweredWithCodeAndFix(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := harness.Run(t, append(c.args, "--data", t.TempDir())...)
-			if r.Code != c.code || !strings.Contains(r.Stderr, c.want) || !strings.Contains(r.Stderr, "  fix ") {
+			if r.Code != c.code || !strings.Contains(r.Stderr, c.want) || !strings.Contains(r.Stderr, "  fix ") ||
+				c.args[0] != "apply" && strings.Contains(r.Stderr, "E1002") {
 				t.Errorf("want exit code %d and %q: %s", c.code, c.want, r)
 			}
 		})
