@@ -14,6 +14,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/spec"
 	"github.com/droverdb/drover/ctl/up"
+	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -69,8 +70,9 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 	if err != nil {
 		return err
 	}
-	e.waits.where = "pipeline " + s.Name
+	e.waits.where, e.copies = "pipeline "+s.Name, &f
 	for tries := 0; ; tries++ {
+		e.found = nil
 		err = f.typed(e.copyOnce(ctx, s, secrets))
 		d := diag.Find(err)
 		if d == nil || d.Code.ID != diag.AuthFailed.ID || tries >= 2 || !e.asks() {
@@ -140,6 +142,7 @@ func (e *env) prompt(d *diag.Error, s *controlv1.Spec, secrets map[string]string
 }
 
 func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[string]string) error {
+	run := view.Run{Began: time.Now()}
 	tree, err := up.Start(ctx, up.Options{Data: copyData(e.state, s.Name), Name: "local", Secrets: secrets,
 		Prewarm: []string{s.Source.Connector, s.Target.Connector}, Verbose: e.verbose})
 	if err != nil {
@@ -154,7 +157,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		return tree.Stop(15 * time.Second)
 	}
 	defer stop()
-	last, err := e.follow(ctx, tree.Control, s)
+	last, err := e.follow(ctx, tree.Control, s, &run)
 	if ctx.Err() != nil {
 		e.say("stopping: rounds in flight are finished first; run the same command again to go on")
 		if err := stop(); err != nil {
@@ -168,7 +171,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 	if err != nil {
 		return err
 	}
-	if err := e.summary(last); err != nil {
+	if err := e.summary(last, run); err != nil {
 		return err
 	}
 	// A finished one-off copy leaves nothing behind, neither at the target nor here.

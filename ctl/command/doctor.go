@@ -61,6 +61,7 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 	}
 	f.typedProblems(r.Problems)
 	if sql != "" {
+		e.answered = true
 		for _, line := range view.Script(r.Problems, sql) {
 			fmt.Fprintln(e.data, line)
 		}

@@ -14,10 +14,7 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	defer cancel()
 	var out, err strings.Builder
 	e := &env{out: &out, err: &err, data: &out}
-	root := e.root()
-	root.SetOut(&out)
-	root.SetArgs(args)
-	code = e.exit(root.ExecuteContext(ctx))
+	code = e.execute(ctx, args)
 	return code, out.String(), err.String()
 }
 

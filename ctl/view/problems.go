@@ -32,6 +32,9 @@ func Diagnosis(r *controlv1.DoctorResponse, next []string) Listing {
 	}}
 	for _, p := range r.Problems {
 		v := Problem{p.Code, p.Warning, p.Side, p.Object, p.Reason, append([]string{}, p.Fix...)}
+		if !p.Warning {
+			l.Errors = append(l.Errors, FromProblem(p))
+		}
 		views, l.Items, l.Rows = append(views, v), append(l.Items, v), append(l.Rows, []string{p.Code})
 	}
 	l.Value = struct {
@@ -43,6 +46,15 @@ func Diagnosis(r *controlv1.DoctorResponse, next []string) Listing {
 		Next     []string  `json:"next_steps"`
 	}{Version, r.Source, r.Target, r.Checks, views, append([]string{}, next...)}
 	return l
+}
+
+// FromProblem is a finding in the four parts of an error.
+func FromProblem(p *connectorv1.Problem) Failure {
+	where := p.Object
+	if p.Side != "" && !strings.HasPrefix(where, "--") { // a flag is of neither
+		where = p.Side + " › " + where
+	}
+	return Failure{Code: p.Code, Where: where, Why: p.Reason, Fix: append([]string{}, p.Fix...)}
 }
 
 // WriteProblems prints what a check found, worst first, each with its fix.

@@ -123,6 +123,9 @@ func TestLogin_UnixSocketFromTheEnvironment(t *testing.T) {
 	harness.Start(t, harness.Command{Args: []string{"copy", "postgres:///", "postgres:///b", "--follow", "--name", "local", "--data", data},
 		Env: env("-c datestyle=German -c timezone=Asia/Tokyo -c extra_float_digits=-10 -c bytea_output=escape -c intervalstyle=iso_8601")})
 	awaitPhase(t, "local", data, "streaming")
+	if r := harness.MustRun(t, "status", "local", "--data", data, "-o", "json"); !strings.Contains(r.Stdout, fmt.Sprintf(`"source": "host=%s port=%d dbname=a"`, dir, s.Port())) {
+		t.Errorf("the source is not shown as it is reached: %s", r)
+	}
 	w.Stop()
 	awaitEqual(t, s.URL("a"), s.URL("b"))
 }

@@ -69,6 +69,9 @@ func TestRefused_MissingRolesAreWarnedOfAndTheRestIsCopied(t *testing.T) {
 			t.Errorf("%q is left out in silence: %s", want, r)
 		}
 	}
+	if strings.Contains(r.Stdout, "W4004") || strings.Contains(r.Stdout, "1 objects") {
+		t.Errorf("what the list tells is told again, or as if it were many: %s", r)
+	}
 	harness.RequireEqual(t, source, target, harness.CompareOptions{SkipSchema: true})
 }
 

@@ -6,13 +6,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/droverdb/drover/internal/plural"
 )
 
 // leftSQL finds what has no steps. Each branch: kind, object, reason, what to do.
 const leftSQL = `
 	SELECT 'subscription', quote_ident(s.subname), 'it belongs to replication into the source', 'create it at the target after the cutover'
 	FROM pg_subscription s WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-	UNION ALL SELECT 'large objects', count(*)::text || ' objects', 'they are not in the log and in no table', 'export them with pg_dump --blobs and restore them'
+	UNION ALL SELECT 'large objects', count(*)::text || CASE count(*) WHEN 1 THEN ' object' ELSE ' objects' END, 'they are not in the log and in no table', 'export them with pg_dump --blobs and restore them'
 	FROM pg_largeobject_metadata HAVING count(*) > 0
 	ORDER BY 1, 2`
 
@@ -51,6 +53,6 @@ func (c *catalog) leaveSpaces() {
 		if len(moves) > shown {
 			todo += fmt.Sprintf(" … and %d more", len(moves)-shown)
 		}
-		c.leave("tablespace", space, fmt.Sprintf("%d objects lie in it; at the target they lie in the database's default", len(moves)), todo)
+		c.leave("tablespace", space, plural.Of(len(moves), "object")+" in it; at the target all lies in the database's default", todo)
 	}
 }
