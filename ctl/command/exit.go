@@ -10,6 +10,9 @@ import (
 	"github.com/droverdb/drover/internal/telemetry"
 )
 
+// errInterrupted is told to programs; who pressed Ctrl-C knows it.
+var errInterrupted = diag.CallCancelled.New("drover", nil, "it was interrupted")
+
 // exit prints what went wrong and turns it into an exit code.
 func (e *env) exit(err error) int {
 	var x exitError
@@ -18,11 +21,11 @@ func (e *env) exit(err error) int {
 		return exitOK
 	case errors.As(err, &x):
 		if x.code == exitInterrupted {
-			e.fail(diag.CallCancelled.New("", nil, "it was interrupted"))
+			e.fail(errInterrupted)
 		}
 		return x.code
 	case errors.Is(err, context.Canceled):
-		e.fail(diag.CallCancelled.New("", nil, "it was interrupted"))
+		e.fail(errInterrupted)
 		return exitInterrupted
 	}
 	d := coded(err)
