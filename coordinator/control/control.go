@@ -37,6 +37,9 @@ func (s *Server) Apply(ctx context.Context, r *controlv1.ApplyRequest) (*control
 	if len(problems) > 0 {
 		return nil, wire.Status(diag.SpecInvalid.New(x.GetName(), nil, "%s", strings.Join(problems, "; ")))
 	}
+	if x.GetSource().GetUrl() == x.GetTarget().GetUrl() {
+		return nil, wire.Status(diag.SameDatabase.New("target", nil, "both have one address"))
+	}
 	e, err := s.Engine(ctx)
 	if err != nil {
 		return nil, wire.Status(err)

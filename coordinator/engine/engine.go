@@ -133,7 +133,7 @@ func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start, retry b
 	err = p.ask(ctx, func() error {
 		changed = !proto.Equal(p.spec, spec)
 		if changed && p.state.Discovered && !sameWork(p.spec, spec) {
-			return diag.SpecInvalid.New(spec.Name, nil, "mode, source, target, tables, schema.create and load.lane cannot change once a pipeline has begun").
+			return diag.SpecInvalid.New(spec.Name, nil, "mode (--follow), source, target, tables (--tables, --exclude), schema.create (--no-schema) and load.lane (--lane) cannot change once a pipeline has begun").
 				WithFix("drover delete " + spec.Name + ", or use another name")
 		}
 		p.spec = spec

@@ -102,6 +102,10 @@ func (p *Pipeline) dangling(h *stepsHeard, asked func(*connectorv1.SchemaStep) b
 		if i < 0 || p.failed() == 0 {
 			return
 		}
+		if slices.ContainsFunc(p.catalog.notCarried, func(n *connectorv1.NotCarried) bool { return n.Kind == "foreign key" && n.Object == s.Object }) {
+			h.problems, changed = slices.Delete(h.problems, i, i+1), true // the check of the rows of a key that is listed
+			return
+		}
 		p.catalog.notCarried = append(p.catalog.notCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
 			Reason: "it was refused while a table has failed: " + h.problems[i].Reason, Todo: "drover reload " + p.name + "  # tries it again"})
 		h.problems, changed = slices.Delete(h.problems, i, i+1), true
@@ -154,6 +158,9 @@ func (p *Pipeline) dropDependents(warnings map[uint32]*connectorv1.Problem) erro
 		for _, a := range s.After {
 			if what := missing[a]; what != "" {
 				missing[s.Id] = s.Kind + " " + s.Object
+				if what == "foreign key "+s.Object { // the check of its rows: the key is listed
+					return false
+				}
 				p.catalog.notCarried = append(p.catalog.notCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
 					Reason: "it needs " + what + ", which is not carried", Todo: strings.Join(s.Sql, ";\n") + ";"})
 				return false

@@ -8,12 +8,15 @@ import (
 
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/plural"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
-const sumTables = 32
+// A comparison is asked for in parts, so that it can be seen to go on: of this many tables, fewer
+// when they hold this many bytes.
+const sumTables, sumBytes = 32, 64 << 20
 
 // verify compares rows and sums of every table: a full load with what was read, a followed one at a position.
 func (p *Pipeline) verify(ctx context.Context) error {
@@ -25,8 +28,11 @@ func (p *Pipeline) verify(ctx context.Context) error {
 	}
 	var differ error
 	tables := p.sound()
-	for from := 0; from < len(tables) && p.spec.Verify != "none"; from += sumTables {
-		err := p.compareLoad(ctx, tables[from:min(from+sumTables, len(tables))])
+	for len(tables) > 0 && p.spec.Verify != "none" {
+		n := sumPart(tables)
+		err := p.compareLoad(ctx, tables[:n])
+		tables = tables[n:]
+		p.publish()
 		if d := diag.Find(err); d != nil && d.Code.ID == diag.Differs.ID {
 			differ = err
 		} else if err != nil {
@@ -37,6 +43,18 @@ func (p *Pipeline) verify(ctx context.Context) error {
 		return differ
 	}
 	return p.enter(ctx, controlv1.Phase_PHASE_DONE)
+}
+
+// sumPart is how many of the first tables are compared with one call.
+func sumPart(tables []*table) (n int) {
+	var bytes int64
+	for n < min(len(tables), sumTables) {
+		bytes += max(tables[n].Bytes, 0)
+		if n++; bytes >= sumBytes {
+			break
+		}
+	}
+	return n
 }
 
 // compareLoad compares the target with the sums of what was read.
@@ -65,7 +83,7 @@ func (p *Pipeline) judge(ctx context.Context, tables []*table, read, there map[u
 		t.Compared = "equal"
 		if a == nil || b == nil || a.Rows != b.Rows || !sameSum(a.RowSum, b.RowSum) {
 			t.Compared = "differs"
-			differ = diag.Differs.New("table "+t.name(), nil, "%d rows were read at the source, %d are at the target", a.GetRows(), b.GetRows())
+			differ = diag.Differs.New("table "+t.name(), nil, "%s read at the source, %d at the target", plural.Of(a.GetRows(), "row"), b.GetRows())
 			if final {
 				p.note("error", differ.Error())
 			}

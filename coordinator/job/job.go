@@ -34,7 +34,6 @@ func Problems(s Spec) []string {
 	add(s.Mode != 1 && s.Mode != 2, "mode is missing")
 	add(s.SourceURL == "" || s.SourceKind == "", "source has no URL")
 	add(s.TargetURL == "" || s.TargetKind == "", "target has no URL")
-	add(s.SourceURL != "" && s.SourceURL == s.TargetURL, "source and target are the same database")
 	add(s.ChunkBytes < 0, "load.chunk_bytes is negative")
 	add(s.Parallel < 0, "load.parallel is negative")
 	word := func(field, v string, allowed ...string) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/spec"
 	"github.com/droverdb/drover/ctl/up"
+	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
@@ -69,9 +70,10 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 	if err != nil {
 		return err
 	}
-	e.waits.where = "pipeline " + s.Name
+	e.waits.where, e.copies = "pipeline "+s.Name, &f
 	for tries := 0; ; tries++ {
-		err = e.copyOnce(ctx, s, secrets)
+		e.found = nil
+		err = f.typed(e.copyOnce(ctx, s, secrets))
 		d := diag.Find(err)
 		if d == nil || d.Code.ID != diag.AuthFailed.ID || tries >= 2 || !e.asks() {
 			return err
@@ -84,11 +86,12 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 
 // copySpec builds the pipeline of a pair. Secrets never enter the spec: it holds references into this process.
 func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[string]string, error) {
-	source, sp, err := spec.Endpoint(src, "source", connectorv1.Role_ROLE_SOURCE, "")
+	// The agent of a copy is in this process: the environment is that of whoever typed the command.
+	source, sp, err := spec.EndpointHere(src, "source", connectorv1.Role_ROLE_SOURCE, os.Getenv)
 	if err != nil {
 		return nil, nil, usageUnlessCoded("SRC", err)
 	}
-	target, tp, err := spec.Endpoint(dst, "target", connectorv1.Role_ROLE_SINK, "")
+	target, tp, err := spec.EndpointHere(dst, "target", connectorv1.Role_ROLE_SINK, os.Getenv)
 	if err != nil {
 		return nil, nil, usageUnlessCoded("DST", err)
 	}
@@ -103,7 +106,7 @@ func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[strin
 	if f.follow {
 		mode = controlv1.Mode_MODE_FULL_LOAD_AND_CDC
 	}
-	if err := errors.Join(oneOf("--verify", f.verify, verifyWords...), oneOf("--lane", f.lane, laneWords...), spec.CheckName("--name", name)); err != nil {
+	if err := errors.Join(oneOf("--verify", f.verify, verifyWords...), oneOf("--lane", f.lane, laneWords...), spec.CheckName("--name", name), f.checkParallel()); err != nil {
 		return nil, nil, err
 	}
 	s := &controlv1.Spec{Version: 1, Name: name, Mode: mode, Source: source, Target: target, Include: f.tables, Exclude: f.exclude,
@@ -139,6 +142,7 @@ func (e *env) prompt(d *diag.Error, s *controlv1.Spec, secrets map[string]string
 }
 
 func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[string]string) error {
+	run := view.Run{Began: time.Now()}
 	tree, err := up.Start(ctx, up.Options{Data: copyData(e.state, s.Name), Name: "local", Secrets: secrets,
 		Prewarm: []string{s.Source.Connector, s.Target.Connector}, Verbose: e.verbose})
 	if err != nil {
@@ -153,7 +157,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		return tree.Stop(15 * time.Second)
 	}
 	defer stop()
-	last, err := e.follow(ctx, tree.Control, s)
+	last, err := e.follow(ctx, tree.Control, s, &run)
 	if ctx.Err() != nil {
 		e.say("stopping: rounds in flight are finished first; run the same command again to go on")
 		if err := stop(); err != nil {
@@ -167,7 +171,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 	if err != nil {
 		return err
 	}
-	if err := e.summary(last); err != nil {
+	if err := e.summary(last, run); err != nil {
 		return err
 	}
 	// A finished one-off copy leaves nothing behind, neither at the target nor here.
@@ -187,7 +191,8 @@ func usageUnlessCoded(where string, err error) error {
 	if diag.Find(err) != nil {
 		return err
 	}
-	return diag.Usage.New(where, errors.New(err.Error()), "malformed URL")
+	return diag.Usage.New(where, errors.New(err.Error()), "malformed URL").
+		WithFix(spec.Encoding+".", "Or leave the password out: set DROVER_SOURCE_PASSWORD or DROVER_TARGET_PASSWORD, or wait to be asked for it.")
 }
 
 func firstOf(s ...string) string {

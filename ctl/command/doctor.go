@@ -57,9 +57,11 @@ func (e *env) runDoctor(c *cobra.Command, args []string, f copyFlags, sql string
 	r, err := tree.Control.Doctor(c.Context(), &controlv1.DoctorRequest{Source: s.Source, Target: s.Target, Follow: f.follow,
 		Include: f.tables, Exclude: f.exclude})
 	if err != nil {
-		return e.remote(err)
+		return f.typed(e.remote(err))
 	}
+	f.typedProblems(r.Problems)
 	if sql != "" {
+		e.answered = true
 		for _, line := range view.Script(r.Problems, sql) {
 			fmt.Fprintln(e.data, line)
 		}

@@ -38,7 +38,7 @@ func (e *env) explainCmd() *cobra.Command {
 			for _, c := range diag.All() {
 				names = append(names, c.ID)
 			}
-			return diag.Usage.New("drover explain "+args[0], nil, "neither a code nor a field%s", didYouMean(args[0], names)).
+			return diag.Usage.New("drover explain "+shown(args[0]), nil, "neither a code nor a field%s", didYouMean(args[0], names)).
 				WithFix("docs/reference/errors.md lists every code, docs/reference/pipeline-file.md every field")
 		},
 	}

@@ -17,10 +17,14 @@ func (e *env) remote(err error) error {
 	return wire.Call(context.Background(), err, "coordinator", diag.NoCoord)
 }
 
-// follow applies a spec, starts it and shows it until it ends. The last status is returned.
-func (e *env) follow(ctx context.Context, c controlv1.ControlServiceClient, s *controlv1.Spec) (*controlv1.Status, error) {
-	if _, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true, Retry: true}); err != nil {
+// follow applies a spec, starts it and shows it until it ends. The last status is returned, and run told what was done before.
+func (e *env) follow(ctx context.Context, c controlv1.ControlServiceClient, s *controlv1.Spec, run *view.Run) (*controlv1.Status, error) {
+	r, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true, Retry: true})
+	if err != nil {
 		return nil, e.remote(err)
+	}
+	if r.Status.GetCreatedMicros() < run.Began.UnixMicro() {
+		run.RowsBefore = r.Status.GetRowsLoaded()
 	}
 	return e.watch(ctx, c, s.Name, e.shower(e.err, e.errTerm, "ctrl-c stops, the same command goes on"))
 }
@@ -92,13 +96,15 @@ func (e *env) watchOnce(ctx context.Context, c controlv1.ControlServiceClient, p
 
 // showProblems prints what the checks found beside the first problem, so that all can be mended at once.
 func (e *env) showProblems(s *controlv1.Status) {
-	found := 0
+	if e.copies != nil {
+		e.copies.typedProblems(s.Problems)
+	}
 	for _, p := range s.Problems {
 		if !p.Warning {
-			found++
+			e.found = append(e.found, view.FromProblem(p))
 		}
 	}
-	if found > 1 {
+	if len(e.found) > 1 {
 		view.WriteProblems(e.err, int32(len(s.Problems)), s.Problems)
 	}
 }

@@ -20,6 +20,8 @@ func Variables() []Variable {
 		{"DROVER_COORDINATOR", "address of a coordinator, the default of --coordinator"},
 		{"DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD", "passwords of the two databases of copy and doctor"},
 		{"PGPASSWORD, PGPASSFILE, PGSERVICEFILE, PGSSL…", "as for any PostgreSQL client: .pgpass, service files and certificates"},
+		{"PGHOST, PGPORT, PGUSER, PGDATABASE, PGSERVICE, PGSSLMODE, PGOPTIONS, PGCONNECT_TIMEOUT, PGTARGETSESSIONATTRS, PGCHANNELBINDING, PGREQUIREAUTH",
+			"copy and doctor: what a URL leaves out; with a service, nothing but its name. A pipeline file is not filled, since its agents may be elsewhere"},
 		{"DROVER_LOG", "plain (default) or json: form of the log on stderr"},
 		{"DROVER_LOG_LEVEL", "debug, info, warn or error"},
 		{"DROVER_PROFILE", "folder for profiles of every process: CPU, allocations, and the heap when it was largest; unset: nothing is measured"},

@@ -59,6 +59,11 @@ type env struct {
 	tlsCA            string
 	// waits is what the verb waits for, told when its --timeout passes.
 	waits wait
+	// answered: something was printed where answers go. found are the errors of checks beside the one that the verb ends with.
+	answered bool
+	found    []view.Failure
+	// copies are the flags of a copy: errors name them.
+	copies *copyFlags
 }
 
 // Main runs drover with the given arguments and returns its exit code.
@@ -78,11 +83,20 @@ func Main(args []string) int {
 			e.say("warning: telemetry was not sent: %v", err)
 		}
 	}()
+	return e.execute(ctx, args)
+}
+
+// execute runs a command line and returns its exit code.
+func (e *env) execute(ctx context.Context, args []string) int {
 	root := e.root()
+	root.SetOut(e.out)
 	root.SetArgs(args)
-	err = root.ExecuteContext(ctx)
+	err := root.ExecuteContext(ctx)
 	if ctx.Err() != nil && cutOff(err) {
 		err = context.Canceled
+	}
+	if err != nil && !e.answered {
+		e.output = formOf(args) // what was wrong may have kept the flag from being read
 	}
 	return e.exit(err)
 }
@@ -198,76 +212,13 @@ func offer(c *cobra.Command, flag string, words []string) {
 }
 
 // show prints an answer in the form that was asked for.
-func (e *env) show(l view.Listing) error { return l.Write(e.out, e.data, e.output) }
+func (e *env) show(l view.Listing) error {
+	e.answered = true
+	return l.Write(e.out, e.data, e.output)
+}
 
 // forPeople reports whether the answer is text that people read.
 func (e *env) forPeople() bool { return e.output == "table" || e.output == "wide" }
-
-// exit prints what went wrong and turns it into an exit code.
-func (e *env) exit(err error) int {
-	var x exitError
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &x):
-		return x.code
-	case errors.Is(err, context.Canceled):
-		return exitInterrupted
-	}
-	d := diag.Find(err)
-	if d == nil {
-		// cobra reports what it finds itself without a type.
-		d = diag.Usage.New("drover", nil, "%s", err.Error())
-		if !looksLikeUsage(err) {
-			d = diag.Internal.New("drover", nil, "%s", err.Error())
-		}
-	}
-	view.WriteFailure(e.err, failureOf(d), d.Code.Title)
-	return exitCode(d)
-}
-
-func looksLikeUsage(err error) bool {
-	s := err.Error()
-	for _, p := range []string{"unknown command", "arg(s)", "required flag", "invalid argument", "if any flags in the group"} {
-		if strings.Contains(s, p) {
-			return true
-		}
-	}
-	return false
-}
-
-func failureOf(d *diag.Error) view.Failure {
-	why := d.Why
-	if d.Cause != nil {
-		why = strings.TrimPrefix(why+": "+d.Cause.Error(), ": ")
-	}
-	return view.Failure{Code: d.Code.ID, Where: d.Where, Why: why, Fix: d.Fix()}
-}
-
-// refused are the codes of checks: nothing was done, and a person has to mend something first.
-var refused = map[string]bool{
-	diag.WalLevel.ID: true, diag.NoReplication.ID: true, diag.NoSlotFree.ID: true, diag.NoWalsender.ID: true, diag.NoIdentity.ID: true,
-	diag.RowSecurity.ID: true, diag.NoCreate.ID: true, diag.Standby.ID: true, diag.NoRight.ID: true, diag.MissingObject.ID: true,
-	diag.NotEmpty.ID: true, diag.NameTaken.ID: true, diag.SchemaTaken.ID: true, diag.ReadOnly.ID: true, diag.TargetRights.ID: true, diag.ReplicaRole.ID: true, diag.TooOld.ID: true,
-}
-
-func exitCode(d *diag.Error) int {
-	switch d.Code.ID {
-	case diag.Unreachable.ID, diag.AuthFailed.ID, diag.NoDatabase.ID, diag.NoCoord.ID, diag.TLSRefused.ID, diag.TooMany.ID:
-		return exitUnreachable
-	case diag.Differs.ID:
-		return exitDiffers
-	case diag.TimedOut.ID:
-		return exitTimeout
-	}
-	if refused[d.Code.ID] {
-		return exitRefused
-	}
-	if d.Code.Class == diag.BadUsage {
-		return exitUsage
-	}
-	return exitFailed
-}
 
 // asks reports whether a question can be asked: never off a terminal.
 func (e *env) asks() bool { return e.errTerm != nil && term.IsTerminal(int(e.in.Fd())) }

@@ -8,12 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/term"
-
 	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	"github.com/spf13/cobra"
 )
 
 func (e *env) statusCmd() *cobra.Command {
@@ -83,11 +81,7 @@ func (e *env) detachable(ctx context.Context, client controlv1.ControlServiceCli
 func (e *env) printStatus(s *controlv1.Status) error {
 	var screen *view.Style
 	if e.outTerm != nil {
-		width, _, err := term.GetSize(int(e.outTerm.Fd()))
-		if err != nil {
-			width = 80
-		}
-		screen = &view.Style{Width: width, Color: os.Getenv("NO_COLOR") == ""}
+		screen = &view.Style{Width: e.width(), Color: os.Getenv("NO_COLOR") == ""}
 	}
 	if err := e.show(view.OneStatus(s, screen, time.Now())); err != nil || !e.forPeople() {
 		return err

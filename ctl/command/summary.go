@@ -1,23 +1,24 @@
 package command
 
 import (
-	"fmt"
-	"io"
-	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/droverdb/drover/ctl/view"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
 // summary prints how a copy ended and returns its exit code as an error.
-func (e *env) summary(s *controlv1.Status) error {
+func (e *env) summary(s *controlv1.Status, run view.Run) error {
 	if s == nil {
 		return exitError{exitFailed}
 	}
-	l := view.OneStatus(s, nil, time.Now())
-	l.Text = func(w io.Writer, wide bool) { writeSummary(w, s, wide) }
-	if err := e.show(l); err != nil {
+	run.Ended = time.Now()
+	if width := e.width(); width > 0 {
+		run.Width = width - 1 // a full line would break
+	}
+	if err := e.show(view.Summary(s, run)); err != nil {
 		return err
 	}
 	for _, f := range s.Failures {
@@ -35,40 +36,14 @@ func (e *env) summary(s *controlv1.Status) error {
 	return nil
 }
 
-func writeSummary(w io.Writer, s *controlv1.Status, wide bool) {
-	took := map[controlv1.Phase]float64{}
-	total := 0.0
-	for _, p := range s.Phases {
-		took[p.Phase] += view.PhaseSeconds(p)
-		total += view.PhaseSeconds(p)
+// width is that of the terminal that answers go to, 0 without one.
+func (e *env) width() int {
+	if e.outTerm == nil {
+		return 0
 	}
-	row := func(name, text string, p controlv1.Phase) {
-		fmt.Fprintf(w, "%-8s %-64s %6.1f s\n", name, text, took[p])
+	width, _, err := term.GetSize(int(e.outTerm.Fd()))
+	if err != nil || width <= 0 {
+		return 80
 	}
-	row("assess", fmt.Sprintf("%d tables · ~%s rows · %s", s.TablesTotal, view.Count64(s.RowsTotalEstimate), view.Bytes(s.BytesTotalEstimate)), controlv1.Phase_PHASE_ASSESS)
-	row("schema", fmt.Sprintf("%d tables", s.TablesTotal), controlv1.Phase_PHASE_SCHEMA)
-	row("load", fmt.Sprintf("%d/%d tables  %d chunks  %s rows  %s", s.TablesDone, s.TablesTotal, s.ChunksDone, view.Count64(s.RowsLoaded), view.Bytes(s.BytesLoaded)), controlv1.Phase_PHASE_LOAD)
-	row("build", fmt.Sprintf("%d indexes, %d foreign keys, %d sequences", s.Indexes, s.ForeignKeys, s.Sequences), controlv1.Phase_PHASE_CATCH_UP)
-	if s.TablesCompared > 0 {
-		row("verify", fmt.Sprintf("%d/%d tables match (count + checksum)", s.TablesEqual, s.TablesCompared), controlv1.Phase_PHASE_VERIFY)
-	}
-	if n := len(s.NotCarried); n > 0 {
-		fmt.Fprintf(w, "not carried over (%d):\n", n)
-		for _, x := range s.NotCarried {
-			fmt.Fprintf(w, "  %s %s: %s. %s\n", x.Kind, x.Object, strings.TrimSuffix(x.Reason, "."), x.Todo)
-		}
-	}
-	view.WriteWarnings(w, s.Problems)
-	word := "done"
-	if s.Phase != controlv1.Phase_PHASE_DONE || len(s.Failures) > 0 || s.TablesCompared > s.TablesEqual {
-		word = "ended with errors"
-	}
-	fmt.Fprintf(w, "%s in %.1f s.\n", word, total)
-	if wide {
-		fmt.Fprintf(w, "pipeline %s: %s → %s", s.Pipeline, s.Source, s.Target)
-		if s.TraceId != "" {
-			fmt.Fprintf(w, "   trace %s", s.TraceId)
-		}
-		fmt.Fprintln(w)
-	}
+	return width
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/view"
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/plural"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
@@ -63,7 +64,7 @@ func (e *env) waitsFor(s *controlv1.Status) {
 		what = "an end: it streams, in sync"
 	}
 	if n := v.Tables.Total; n > 0 {
-		what += fmt.Sprintf(", %d of %d tables are loaded", v.Tables.Done, n)
+		what += fmt.Sprintf(", %d of %s loaded", v.Tables.Done, plural.Of(n, "table"))
 	}
 	if v.Waiting != "" {
 		what += "; waiting for " + strings.TrimPrefix(v.Waiting, "waiting for ")

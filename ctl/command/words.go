@@ -73,9 +73,18 @@ func exactly(c *cobra.Command, args []string) error {
 	case len(args) < len(wanted):
 		return misused(c, "missing: "+strings.Join(wanted[len(args):], ", "))
 	case len(args) > most:
-		return misused(c, "there is no place for "+strings.Join(args[most:], " "))
+		return misused(c, "there is no place for "+shown(args[most:]...))
 	}
 	return nil
+}
+
+// shown repeats arguments, unless they look like an address, or the end of one that the shell took apart: with a password.
+func shown(args ...string) string {
+	text := strings.Join(args, " ")
+	if strings.ContainsAny(text, "@=") || strings.Contains(text, "://") {
+		return "…; quote an address for the shell"
+	}
+	return text
 }
 
 // arguments reads a usage such as "status [PIPELINE]": which arguments have to be there, and how many there may be. A
@@ -136,7 +145,7 @@ func noun(c *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
 				names = append(names, v.Name())
 			}
 		}
-		return diag.Usage.New(c.CommandPath(), nil, "it has no verb %q%s", args[0], didYouMean(args[0], names)).WithFix(c.CommandPath() + " --help")
+		return diag.Usage.New(c.CommandPath(), nil, "it has no verb %q%s", shown(args[0]), didYouMean(args[0], names)).WithFix(c.CommandPath() + " --help")
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	return c

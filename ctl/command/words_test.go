@@ -14,10 +14,7 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	defer cancel()
 	var out, err strings.Builder
 	e := &env{out: &out, err: &err, data: &out}
-	root := e.root()
-	root.SetOut(&out)
-	root.SetArgs(args)
-	code = e.exit(root.ExecuteContext(ctx))
+	code = e.execute(ctx, args)
 	return code, out.String(), err.String()
 }
 
@@ -49,13 +46,22 @@ func TestWords_WrongOnesAreAnsweredWithRightOnes(t *testing.T) {
 		"explain":                                "missing: CODE|FIELD",
 		"explain E301":                           "did you mean E3001?",
 		"explain load.parralel":                  "did you mean load.parallel?",
-		"copy a postgres://c/d":                  "a is not a URL",
-		"copy postgres://a postgres://b --name A":        "lower-case letters",
-		"copy postgres://a postgres://b --name ../..":    "lower-case letters",
-		"copy postgres://a postgres://b --verify chksum": "did you mean checksum?",
-		"copy postgres://a postgres://b --lane arow":     "did you mean arrow?",
-		"copy postgres://a postgres://b --parallel many": `invalid argument "many"`,
-		"doctor postgres://a postgres://b --sql trget":   "did you mean target?",
+		"copy a postgres://c/d":                  "it is not a URL such as postgres://",
+		"copy host=a postgres://c/d":             "it is a key=value string; write it as a URL",
+		"copy postgres://a:b c@d/e postgres://x": "quote an address for the shell",
+		"copy postgres://a:b@c@d/e@f postgres://x":              "percent-encode",
+		"copy postgres://a/b?sslmod=disable postgres://x":       "parameter 1 behind the ? is none of application_name",
+		"doctor postgres://a/b?sslpassword=secret postgres://x": "set PGSSLPASSWORD where the agent runs",
+		"copy postgres://a:secret/b postgres://x":               "it cannot be read as a URL",
+		"copy postgres://a:99999/b postgres://x":                "its port is not a number",
+		"copy postgres://a postgres://b --name A":               "lower-case letters",
+		"copy postgres://a postgres://b --name ../..":           "lower-case letters",
+		"copy postgres://a postgres://b --verify chksum":        "did you mean checksum?",
+		"copy postgres://a postgres://b --lane arow":            "did you mean arrow?",
+		"copy postgres://a postgres://b --parallel -1":          "--parallel",
+		"copy postgres://a postgres://b --parallel 300":         "300 is not 0 to 256",
+		"copy postgres://a postgres://b --parallel many":        `invalid argument "many"`,
+		"doctor postgres://a postgres://b --sql trget":          "did you mean target?",
 	} {
 		code, _, stderr := run(t, append(strings.Fields(line), "--data", t.TempDir())...)
 		if code != exitUsage || !strings.Contains(stderr, want) || !strings.Contains(stderr, "error E1001") || !strings.Contains(stderr, "  fix ") {

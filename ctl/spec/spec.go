@@ -4,7 +4,6 @@ package spec
 
 import (
 	"fmt"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -228,30 +227,4 @@ func (d Database) endpoint(name string, role connectorv1.Role, pipeline string) 
 	}
 	e.Secret, e.Options = d.Password, d.Options
 	return e, nil
-}
-
-// schemes names the connector of a URL's scheme.
-var schemes = map[string]string{"postgres": "postgres", "postgresql": "postgres"}
-
-// Endpoint makes an endpoint of a URL and hands a password found in it back separately.
-func Endpoint(raw, name string, role connectorv1.Role, pipeline string) (*fleetv1.Endpoint, string, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme == "" {
-		return nil, "", fmt.Errorf("%s is not a URL such as postgres://user@host:5432/db", telemetry.Redact(raw))
-	}
-	connector := schemes[u.Scheme]
-	if connector == "" {
-		return nil, "", diag.NoConnector.New(name, nil, "scheme %q", u.Scheme)
-	}
-	password := ""
-	if u.User != nil {
-		password, _ = u.User.Password()
-		u.User = url.User(u.User.Username())
-	}
-	if q := u.Query(); q.Has("password") {
-		password = q.Get("password")
-		q.Del("password")
-		u.RawQuery = q.Encode()
-	}
-	return &fleetv1.Endpoint{Name: name, Connector: connector, Url: u.String(), Role: role, Pipeline: pipeline}, password, nil
 }

@@ -35,6 +35,9 @@ func TestParse_RefusesWhatItDoesNotKnow(t *testing.T) {
 		"bad unit":        {minimal + "load: {chunk: {target: 5 apples}}\n", "load.chunk.target"},
 		"bad word":        {minimal + "mode: sometimes\n", "mode"},
 		"password in url": {strings.Replace(minimal, "repl@", "repl:hunter2@", 1), "password"},
+		"awkward in url":  {strings.Replace(minimal, "repl@", "repl:p@ss/hunter2?@", 1), "percent-encoded"},
+		"excerpt of file": {strings.Replace(minimal, "repl@", "'repl:p@ss/hunter2?@", 1) + "tabels: 1\n", ""},
+		"a key's secret":  {strings.Replace(minimal, "db1/shop", "db1/shop?sslpassword=hunter2", 1), "PGSSLPASSWORD"},
 		"plain secret":    {strings.Replace(minimal, "source: postgres://repl@db1/shop", "source: {url: postgres://a@b/c, password: hunter2}", 1), "reference"},
 		"scheme":          {strings.Replace(minimal, "postgres://repl", "db9://repl", 1), "db9"},
 	} {

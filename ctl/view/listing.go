@@ -28,6 +28,8 @@ type Listing struct {
 	// Value is what json and yaml hold; Items are its parts for jsonl.
 	Value any
 	Items []any
+	// Errors are beside Value: why the exit code is not 0.
+	Errors []Failure
 	// Rows have a cell for each column; the first one names the row.
 	Columns []Column
 	Rows    [][]string
@@ -39,9 +41,9 @@ type Listing struct {
 func (l Listing) Write(out, data io.Writer, format string) error {
 	switch format {
 	case "json":
-		return writeJSON(data, l.Value, "  ")
+		return writeJSON(data, document{l.Value, l.Errors}, "  ")
 	case "yaml":
-		return writeYAML(data, l.Value)
+		return writeYAML(data, document{l.Value, l.Errors})
 	case "jsonl":
 		for _, x := range l.Items {
 			if err := WriteItem(data, x, format); err != nil {
@@ -70,6 +72,31 @@ func WriteItem(w io.Writer, item any, format string) error {
 		return writeYAML(w, item)
 	}
 	return writeJSON(w, versioned{item}, "")
+}
+
+// document is an answer as one document: every one of them tells its errors, most often none.
+type document struct {
+	answer any
+	errors []Failure
+}
+
+// MarshalJSON puts the errors last.
+func (d document) MarshalJSON() ([]byte, error) {
+	b, err := encode(d.answer, "")
+	if err != nil {
+		return nil, err
+	}
+	errors, err := encode(append([]Failure{}, d.errors...), "")
+	return fmt.Appendf(nil, `%s,"errors":%s}`, bytes.TrimSuffix(bytes.TrimSpace(b), []byte("}")), errors), err
+}
+
+// Failed is the answer of a verb that has none but its errors.
+func Failed(errors []Failure, next []string) Listing {
+	type nothing struct {
+		Version int      `json:"version"`
+		Next    []string `json:"next_steps"`
+	}
+	return Listing{Value: nothing{Version, append([]string{}, next...)}, Errors: errors}
 }
 
 // versioned tells the version of the layout in an item that is read alone.

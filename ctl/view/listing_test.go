@@ -49,6 +49,7 @@ func listings() map[string]Listing {
 		"logs":     LogList("shop", events),
 		"doctor":   Diagnosis(&controlv1.DoctorResponse{Source: "old:5432/shop", Target: "new:5432/shop", Checks: 33, Problems: problems}, []string{"drover doctor a b --sql source > fix-source.sql"}),
 		"nothing":  TableList("shop", nil),
+		"failed":   Failed([]Failure{{Code: "E5001", Where: "target › table a", Why: "it has rows", Fix: []string{"TRUNCATE a;"}}}, []string{"drover explain E5001"}),
 		"answered": Answer("shop", map[string]any{"pipeline": "shop", "removed": []string{"slot drover_shop"}}, func(w io.Writer, wide bool) { fmt.Fprintln(w, "removed", wide) }),
 	}
 }
@@ -61,7 +62,7 @@ func TestListing_KeepsEveryFormat(t *testing.T) {
 			if err := l.Write(&out, &data, format); err != nil {
 				t.Errorf("%s as %s: %v", name, format, err)
 			}
-			if (format == "table" || format == "wide") == (out.Len() == 0) && name != "nothing" {
+			if (format == "table" || format == "wide") == (out.Len() == 0) && name != "nothing" && name != "failed" {
 				t.Errorf("%s as %s: %d bytes of text, %d of data", name, format, out.Len(), data.Len())
 			}
 			if strings.Contains(out.String()+data.String(), "\x1b") {

@@ -36,6 +36,9 @@ func Diagnosis(r *controlv1.DoctorResponse, next []string) Listing {
 	}}
 	for _, p := range r.Problems {
 		v := fromProblem(p)
+		if !p.Warning {
+			l.Errors = append(l.Errors, FromProblem(p))
+		}
 		views, l.Items, l.Rows = append(views, v), append(l.Items, v), append(l.Rows, []string{p.Code})
 	}
 	l.Value = struct {
@@ -47,6 +50,15 @@ func Diagnosis(r *controlv1.DoctorResponse, next []string) Listing {
 		Next     []string  `json:"next_steps"`
 	}{Version, r.Source, r.Target, r.Checks, views, append([]string{}, next...)}
 	return l
+}
+
+// FromProblem is a finding in the four parts of an error.
+func FromProblem(p *connectorv1.Problem) Failure {
+	where := p.Object
+	if p.Side != "" && !strings.HasPrefix(where, "--") { // a flag is of neither
+		where = p.Side + " › " + where
+	}
+	return Failure{Code: p.Code, Where: where, Why: p.Reason, Fix: append([]string{}, p.Fix...)}
 }
 
 // WriteProblems prints what a check found, worst first, each with its fix.
@@ -103,17 +115,10 @@ func said(seen map[string]bool, what string) bool {
 	return before
 }
 
-// WriteWarnings prints what was found and did not stop anything, with the statements that mend it.
-func WriteWarnings(w io.Writer, problems []*connectorv1.Problem) {
-	seen := map[string]bool{}
-	for _, p := range problems {
-		if !p.Warning {
-			continue
-		}
-		fmt.Fprintf(w, "warning  %s %s: %s\n", p.Code, clean(p.Object), clean(p.Reason))
-		if c, ok := diag.Lookup(p.Code); !ok || len(p.Fix) != 1 || p.Fix[0] != c.Fix { // general advice is in `drover explain`
-			writeFixes(w, p, seen)
-		}
+// writeOwnFixes leaves general advice to `drover explain`.
+func writeOwnFixes(w io.Writer, p *connectorv1.Problem, seen map[string]bool) {
+	if c, ok := diag.Lookup(p.Code); !ok || len(p.Fix) != 1 || p.Fix[0] != c.Fix {
+		writeFixes(w, p, seen)
 	}
 }
 

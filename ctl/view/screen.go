@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/droverdb/drover/internal/plural"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
@@ -73,9 +74,12 @@ func head(s Status, st Style) string {
 			parts = append(parts, Bytes(n)+" in flight")
 		}
 	case "verify":
-		parts = append(parts, fmt.Sprintf("%d/%d tables compared", s.Tables.Compared, s.Tables.Total))
+		parts = append(parts, fmt.Sprintf("%d/%s compared", s.Tables.Compared, plural.Of(s.Tables.Total, "table")))
 	}
-	line := fit(st.Width, append(parts, st.Hint)...)
+	if s.Phase != "done" { // then there is nothing to stop
+		parts = append(parts, st.Hint)
+	}
+	line := fit(st.Width, parts...)
 	colour := map[string]string{"ok": green, "waiting": yellow, "degraded": yellow, "failed": red}[s.Health]
 	return strings.Replace(line, word, st.paint(colour, word), 1)
 }
@@ -154,7 +158,7 @@ func footer(raw *controlv1.Status, s Status, st Style) string {
 			loading++
 		}
 	}
-	parts := []string{fmt.Sprintf("%d/%d tables loaded", s.Tables.Done, s.Tables.Total)}
+	parts := []string{fmt.Sprintf("%d/%s loaded", s.Tables.Done, plural.Of(s.Tables.Total, "table"))}
 	add := func(on bool, format string, args ...any) {
 		if on {
 			parts = append(parts, fmt.Sprintf(format, args...))
@@ -163,8 +167,8 @@ func footer(raw *controlv1.Status, s Status, st Style) string {
 	add(s.Tables.Failed > 0, "%d failed", s.Tables.Failed)
 	add(loading > 0, "%d loading", loading)
 	add(s.Tables.Compared > 0, "verified %d/%d", s.Tables.Equal, s.Tables.Total)
-	add(true, "%d/%d chunks", s.Load.Chunks, s.Load.ChunksTotal)
-	add(s.Steps.Total > 0, "%d/%d schema steps", s.Steps.Done, s.Steps.Total)
+	add(true, "%d/%s", s.Load.Chunks, plural.Of(s.Load.ChunksTotal, "chunk"))
+	add(s.Steps.Total > 0, "%d/%s", s.Steps.Done, plural.Of(s.Steps.Total, "schema step"))
 	if len(s.TraceID) >= 8 {
 		parts = append(parts, "trace "+s.TraceID[:8])
 	}

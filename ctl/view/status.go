@@ -109,7 +109,7 @@ type Failure struct {
 	Where string   `json:"where"`
 	Why   string   `json:"why"`
 	Fix   []string `json:"fix"`
-	Class string   `json:"class"`
+	Class string   `json:"class,omitempty"`
 }
 
 // Left is an object that was not carried over.

@@ -89,6 +89,14 @@ func TestScreen_FitsEveryWidth(t *testing.T) {
 	golden(t, "screens.txt", all.String())
 }
 
+func TestScreen_HintsAtNothingOnceItIsDone(t *testing.T) {
+	s := loading()
+	s.Phase = controlv1.Phase_PHASE_DONE
+	if l := Screen(s, Style{Width: 200, Hint: "ctrl-c stops"}, nil); strings.Contains(strings.Join(l, " "), "ctrl-c") {
+		t.Errorf("%q", l)
+	}
+}
+
 func TestScreen_AnyPhaseOfAnEmptyStatus(t *testing.T) {
 	for p := range controlv1.Phase_name {
 		if l := Screen(&controlv1.Status{Pipeline: "x", Phase: controlv1.Phase(p)}, Style{Width: 80, Color: true}, &Pace{}); len(l) < 2 {

@@ -258,7 +258,9 @@ func TestAside_ACopyEndsWithExitCode7(t *testing.T) {
 		t.Errorf("the others have %s rows", got)
 	}
 	dev.MustExec(t, source, "UPDATE b SET v = 'mended' WHERE id = 900001")
-	harness.MustRun(t, args...)
+	if r := harness.MustRun(t, args...); !strings.Contains(r.Stdout, "resumed; rows loaded before: 3,300\n") {
+		t.Errorf("the summary does not tell what was loaded before: %s", r)
+	}
 	harness.RequireRowsEqual(t, source, target)
 	if n := one(t, target, "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated"); n != "1" {
 		t.Errorf("%s foreign keys are there", n)

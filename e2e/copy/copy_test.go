@@ -121,7 +121,7 @@ func TestFollow_StaysEqualUnderWritesAndResumesAfterKill(t *testing.T) {
 		t.Errorf("stopped with %d: %s", r.Code, r.Stderr)
 	}
 	forget(t, data)
-	if r := harness.Run(t, "copy", source, target, "--name", "f1", "--data", data); r.Code != 2 || !strings.Contains(r.Stderr, "E1002") {
+	if r := harness.Run(t, "copy", source, target, "--name", "f1", "--data", data); r.Code != 2 || !strings.Contains(r.Stderr, "E1001") {
 		t.Errorf("a single load over a target that follows: %s", r)
 	}
 	forget(t, data)

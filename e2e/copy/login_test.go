@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,7 +15,19 @@ import (
 	"github.com/droverdb/drover/internal/tlstest"
 )
 
-const loginPassword = `it's a "secret" :@/?%`
+// loginPassword needs every kind of encoding, and none of its parts is a word that Drover says.
+const loginPassword = `k9x2's &v3n8 "q7z4" :@/?#%`
+
+// requireNoPassword demands that no part of it, four bytes or longer, is in a text.
+func requireNoPassword(t *testing.T, what, text string) {
+	t.Helper()
+	for i := 0; i+4 <= len(loginPassword); i++ {
+		if part := loginPassword[i : i+4]; strings.Contains(text, part) {
+			t.Errorf("%s: %q of the password is repeated: %s", what, part, text)
+			return
+		}
+	}
+}
 
 // guarded is a server that lets others in only over TLS, by password or certificate, as hosted ones do; with a filled
 // database "a" and an empty one "b".
@@ -74,9 +87,11 @@ func TestLogin_PasswordOverTLS(t *testing.T) {
 	w.Stop()
 	awaitEqual(t, s.URL("a"), s.URL("b"))
 	p.Signal(t, syscall.SIGINT)
-	if r := p.Wait(); r.Code != 130 || strings.Contains(r.Stdout+r.Stderr, "secret") {
+	r := p.Wait()
+	if r.Code != 130 {
 		t.Errorf("stopped with %s", r)
 	}
+	requireNoPassword(t, "a copy", r.Stdout+r.Stderr)
 }
 
 func TestLogin_ClientCertificate(t *testing.T) {
@@ -89,20 +104,74 @@ func TestLogin_ClientCertificate(t *testing.T) {
 	harness.RequireEqual(t, s.URL("a"), s.URL("b"), harness.CompareOptions{})
 }
 
-func TestLogin_UnixSocket(t *testing.T) {
+// What the URLs leave out is taken from the environment, as by any client; a setting in it that would change how values
+// are written is passed on, and overruled.
+func TestLogin_UnixSocketFromTheEnvironment(t *testing.T) {
 	s := dev.Postgres(t)
 	dev.MustExec(t, s.URL("postgres"), "CREATE DATABASE a", "CREATE DATABASE b")
 	dev.MustExec(t, s.URL("a"), small)
 	dir := strings.TrimSpace(dev.MustQuery(t, s.URL("a"), "SHOW unix_socket_directories"))
-	at := func(db string) string {
-		return fmt.Sprintf("postgres:///%s?host=%s&port=%d&user=postgres", db, url.QueryEscape(dir), s.Port())
+	env := func(options string) []string {
+		return []string{"PGHOST=" + dir, fmt.Sprintf("PGPORT=%d", s.Port()), "PGUSER=postgres", "PGDATABASE=a", "PGOPTIONS=" + options}
+	}
+	r := harness.Start(t, harness.Command{Args: []string{"doctor", "postgres:///", "postgres:///b"}, Env: env("-c nonsense=1")}).Wait()
+	if r.Code == 0 || !strings.Contains(r.Stdout+r.Stderr, `unrecognized configuration parameter "nonsense"`) {
+		t.Errorf("PGOPTIONS did not reach the server: %s", r)
 	}
 	data := t.TempDir()
 	w := harness.StartWriter(t, s.URL("a"), "public.child", harness.WriterOptions{})
-	harness.Start(t, harness.Command{Args: []string{"copy", at("a"), at("b"), "--follow", "--name", "local", "--data", data}})
+	harness.Start(t, harness.Command{Args: []string{"copy", "postgres:///", "postgres:///b", "--follow", "--name", "local", "--data", data},
+		Env: env("-c datestyle=German -c timezone=Asia/Tokyo -c extra_float_digits=-10 -c bytea_output=escape -c intervalstyle=iso_8601")})
 	awaitPhase(t, "local", data, "streaming")
+	if r := harness.MustRun(t, "status", "local", "--data", data, "-o", "json"); !strings.Contains(r.Stdout, fmt.Sprintf(`"source": "host=%s port=%d dbname=a"`, dir, s.Port())) {
+		t.Errorf("the source is not shown as it is reached: %s", r)
+	}
 	w.Stop()
 	awaitEqual(t, s.URL("a"), s.URL("b"))
+}
+
+// A password in a URL is taken when it is encoded, and refused with what to do when it is not; what Drover says, logs and
+// keeps holds no part of it.
+func TestLogin_APasswordInTheURL(t *testing.T) {
+	s, ca := guarded(t)
+	root, target, data := ca.Issue(tlstest.Leaf{}).CA, s.URL("b"), t.TempDir()
+	coded := strings.ReplaceAll(url.QueryEscape(loginPassword), "+", "%20")
+	in := func(password string) string { return over(s, "mover:"+password, "a", root) }
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"doctor, encoded":          {[]string{"doctor", in(coded), target}, 0, ""},
+		"doctor, a parameter":      {[]string{"doctor", over(s, "mover", "a", root) + "&password=" + coded, target}, 0, ""},
+		"doctor, as it is":         {[]string{"doctor", in(loginPassword), target}, 2, "percent-encode"},
+		"doctor, a key's password": {[]string{"doctor", over(s, "mover", "a", root, "sslpassword", loginPassword), target}, 2, "PGSSLPASSWORD"},
+		"doctor, an odd parameter": {[]string{"doctor", over(s, "mover", "a", root, "pasword", loginPassword), target}, 2, "is none of"},
+		"copy, as it is":           {[]string{"copy", in(loginPassword), target}, 2, "percent-encode"},
+		"copy, key=value":          {[]string{"copy", "host=127.0.0.1 password=" + loginPassword, target}, 2, "write it as a URL"},
+		"copy that is refused":     {[]string{"copy", in(coded), target, "--tables", "nothing.*", "-v"}, 2, "E4003"},
+		"copy, taken apart":        {append(append([]string{"copy"}, strings.Fields(in(loginPassword))...), target), 2, "quote an address"},
+		"no verb":                  {[]string{in(loginPassword), target}, 2, "it has no verb"},
+	} {
+		r := harness.Start(t, harness.Command{Args: append(c.args, "--data", data), Env: []string{"DROVER_LOG_LEVEL=debug"}}).Wait()
+		if r.Code != c.code || !strings.Contains(r.Stdout+r.Stderr, c.want) {
+			t.Errorf("%s: want exit code %d and %q: %s", name, c.code, c.want, r)
+		}
+		requireNoPassword(t, name, r.Stdout+r.Stderr)
+	}
+	kept := 0
+	err := filepath.WalkDir(data, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		kept += len(text)
+		requireNoPassword(t, path, string(text))
+		return err
+	})
+	if err != nil || kept == 0 {
+		t.Errorf("%d bytes of state were searched: %v", kept, err)
+	}
 }
 
 // Whoever cannot get in is told which door is shut, and how it opens.

@@ -100,6 +100,9 @@ func TestRefused_MissingRolesAreWarnedOfAndTheRestIsCopied(t *testing.T) {
 	if got := strings.Join(named, ", "); got != "grant reader, owner ghost, policy public.t.p" {
 		t.Errorf("named is %s: %s", got, r)
 	}
+	if strings.Contains(r.Stdout, "W4004") || strings.Contains(r.Stdout, "1 objects") {
+		t.Errorf("what the list tells is told again, or as if it were many: %s", r)
+	}
 	harness.RequireEqual(t, source, target, harness.CompareOptions{SkipSchema: true})
 	dev.MustExec(t, target, "CREATE ROLE ghost; CREATE ROLE reader")
 	for _, left := range summary.NotCarried { // what a finished copy says is all that is missing

@@ -82,6 +82,20 @@ func TestTerminal_ShowsBarsWideNarrowAndWithoutUTF8(t *testing.T) {
 	}
 }
 
+// The summary of a narrow terminal fits it, too, and names a foreign key once.
+func TestTerminal_SummaryFits(t *testing.T) {
+	source, target := pair(t)
+	x := harness.StartTerminal(t, harness.Command{Args: []string{"copy", source, target, "--tables", "public.child", "--data", t.TempDir()}, Env: colourful}, 30, 24)
+	if code := x.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	x.WaitFor(t, "done in", 10*time.Second)
+	requireWidth(t, x, 30)
+	if s := strings.Join(strings.Fields(x.Screen()), " "); strings.Count(s, "foreign key public.child.") != 1 || strings.Contains(s, "foreign key rows") || strings.Contains(s, "1 tables") {
+		t.Errorf("the key is not named once, or one table is many:\n%s", s)
+	}
+}
+
 func requireWidth(t *testing.T, x *harness.Terminal, width int) {
 	t.Helper()
 	for _, l := range strings.Split(x.Screen(), "\n") {

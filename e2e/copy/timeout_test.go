@@ -45,7 +45,7 @@ func TestTimeout_ACopyGoesOnWhereItStopped(t *testing.T) {
 	p := harness.Start(t, harness.Command{Args: []string{"copy", source, target, "--follow", "--name", "late", "--data", data, "--timeout", "30s"}})
 	p.WaitForOutput(t, "phase=streaming", 25*time.Second)
 	dev.MustExec(t, source, "DELETE FROM t WHERE id = 1")
-	timedOut(t, p.Wait(), "an end: it streams, in sync", "1 of 1 tables")
+	timedOut(t, p.Wait(), "an end: it streams, in sync", "1 of 1 table")
 	harness.RequireRowsEqual(t, source, target)
 }
 

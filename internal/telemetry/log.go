@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"regexp"
 	"sync/atomic"
 )
 
@@ -76,21 +75,4 @@ func redactValue(v slog.Value) slog.Value {
 		}
 	}
 	return v
-}
-
-// secrets are the places where a connection string carries a password. The last '@' ends the user part of a URL,
-// so that a password with an unescaped '@' or '/' is masked whole.
-var secrets = []*regexp.Regexp{
-	regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@"']*:)[^\s"']*(@)`),
-	regexp.MustCompile(`((?i)(?:password|passwd|pwd|sslpassword|secret|access_key)\s*=\s*')(?:[^'\\]|\\.)*(')`),
-	regexp.MustCompile(`((?i)(?:password|passwd|pwd|sslpassword|secret|access_key)\s*=\s*)[^\s'&;]+()`),
-	regexp.MustCompile(`((?i)(?:password|passwd|pwd|sslpassword|access_key)"?:\s+)[^\s&;]+()`), // as in a YAML file
-}
-
-// Redact masks the passwords of URLs (scheme://user:secret@host, ?password=secret) and of key=value strings.
-func Redact(s string) string {
-	for _, secret := range secrets {
-		s = secret.ReplaceAllString(s, "${1}***${2}")
-	}
-	return s
 }

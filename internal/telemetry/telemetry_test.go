@@ -111,16 +111,23 @@ func TestSetup_RefusesUnknownLogSettings(t *testing.T) {
 
 func TestRedact_MasksPasswordsAndNothingElse(t *testing.T) {
 	for in, want := range map[string]string{
-		"postgres://u:s3cret@h:5432/db":                     "postgres://u:***@h:5432/db",
-		"a postgres://u:p@ss/w@h/db and mysql://v:q@h b":    "a postgres://u:***@h/db and mysql://v:***@h b",
-		"postgres://u@h:5432/db":                            "postgres://u@h:5432/db",
-		"http://h:8080/x":                                   "http://h:8080/x",
-		"host=h password=s3cret user=u":                     "host=h password=*** user=u",
-		`host=h password='s3 c\'ret' user=u`:                `host=h password='***' user=u`,
-		"postgres://h/db?user=u&password=s3cret&sslmode=on": "postgres://h/db?user=u&password=***&sslmode=on",
-		"no secret here":                                    "no secret here",
-		"   3 | password: s3cret\n   4 | mode: x":           "   3 | password: ***\n   4 | mode: x",
-		"FATAL: password authentication failed":             "FATAL: password authentication failed",
+		"postgres://u:s3cret@h:5432/db":                                      "postgres://u:***@h:5432/db",
+		"a postgres://u:p@ss/w@h/db and mysql://v:q@h b":                     "a postgres://u:***@h/db and mysql://v:***@h b",
+		"postgres://u@h:5432/db":                                             "postgres://u@h:5432/db",
+		`drover doctor 'postgres://u:p@ss/w?o%25r@h:1/d' 'postgres://v@h/e'`: `drover doctor 'postgres://u:***@h:1/d' 'postgres://v@h/e'`,
+		"malformed URL: postgres://u:p@s:s/w?o#r%d &'\"x@h/d":                "malformed URL: postgres://u:***@h/d",
+		"postgres://u:ab://cd@h/d":                                           "postgres://u:***@h/d",
+		"postgres://u@h/d?sslpassword=a'b;c&sslmode=on":                      "postgres://u@h/d?sslpassword=***&sslmode=on",
+		`host=h password=a\ b'c user=u`:                                      "host=h password=*** user=u",
+		"host=h password='a b":                                               "host=h password='***",
+		"password: two words\nmode: x":                                       "password: ***\nmode: x",
+		"http://h:8080/x":                                                    "http://h:8080/x",
+		"host=h password=s3cret user=u":                                      "host=h password=*** user=u",
+		`host=h password='s3 c\'ret' user=u`:                                 `host=h password='***' user=u`,
+		"postgres://h/db?user=u&password=s3cret&sslmode=on":                  "postgres://h/db?user=u&password=***&sslmode=on",
+		"no secret here":                                                     "no secret here",
+		"   3 | password: s3cret\n   4 | mode: x":                            "   3 | password: ***\n   4 | mode: x",
+		"FATAL: password authentication failed":                              "FATAL: password authentication failed",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("%s\n got %s\nwant %s", in, got, want)

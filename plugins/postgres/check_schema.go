@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/plural"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -114,9 +115,9 @@ func (f *findings) roles(ctx context.Context, tx pgx.Tx, steps []*connectorv1.Sc
 	for _, st := range steps {
 		switch {
 		case st.Kind == "owner":
-			uses[st.Object] = append(uses[st.Object], fmt.Sprintf("it owns %d objects", len(st.Sql)))
+			uses[st.Object] = append(uses[st.Object], "it owns "+plural.Of(len(st.Sql), "object"))
 		case st.Kind == "grant" && st.Object != "PUBLIC":
-			uses[st.Object] = append(uses[st.Object], fmt.Sprintf("%d grants name it", len(st.Sql)))
+			uses[st.Object] = append(uses[st.Object], "it is named in "+plural.Of(len(st.Sql), "grant"))
 		}
 	}
 	there, err := list[struct{ Name string }](ctx, tx, "SELECT rolname FROM pg_roles")

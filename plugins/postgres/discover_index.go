@@ -170,12 +170,15 @@ func (c *catalog) readConstraints(ctx context.Context) error {
 	return nil
 }
 
+// foreignKeyRows is the check of a foreign key's rows, which has a step of its own behind that of the key.
+const foreignKeyRows = "foreign key rows"
+
 // validateLater adds a foreign key without a look at the rows, which is a moment's lock on both tables, and then validates it under
 // a lock that lets changes be applied. A partitioned table cannot have a key that is not valid.
 func (c *catalog) validateLater(r *pgRel, k *constraint, n *node) {
 	alter := "ALTER TABLE " + r.sql() + " "
 	n.sql[0] += " NOT VALID"
-	c.addTo(objRef{pgClassClass, k.Rel}, objRef{}, &node{phase: n.phase, kind: "foreign key rows", object: n.object, weight: n.weight, deps: []*node{n},
+	c.addTo(objRef{pgClassClass, k.Rel}, objRef{}, &node{phase: n.phase, kind: foreignKeyRows, object: n.object, weight: n.weight, deps: []*node{n},
 		sql: []string{alter + "VALIDATE CONSTRAINT " + ident(k.Name)}})
 }
 

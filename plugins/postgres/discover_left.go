@@ -2,17 +2,18 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/droverdb/drover/internal/plural"
 )
 
 // leftSQL finds what has no steps. Each branch: kind, object, reason, what to do.
 const leftSQL = `
 	SELECT 'subscription', quote_ident(s.subname), 'it belongs to replication into the source', 'create it at the target after the cutover'
 	FROM pg_subscription s WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-	UNION ALL SELECT 'large objects', count(*)::text || ' objects', 'they are not in the log and in no table', 'export them with pg_dump --blobs and restore them'
+	UNION ALL SELECT 'large objects', count(*)::text || CASE count(*) WHEN 1 THEN ' object' ELSE ' objects' END, 'they are not in the log and in no table', 'export them with pg_dump --blobs and restore them'
 	FROM pg_largeobject_metadata HAVING count(*) > 0
 	ORDER BY 1, 2`
 
@@ -49,7 +50,7 @@ func (c *catalog) inSpace(space, alter string) {
 func (c *catalog) leaveSpaces() {
 	for _, space := range slices.Sorted(maps.Keys(c.spaces)) {
 		moves := c.spaces[space]
-		c.leave("tablespace", space, fmt.Sprintf("%d objects lie in it; at the target they lie in the database's default", len(moves)),
+		c.leave("tablespace", space, plural.Of(len(moves), "object")+" in it; at the target all lies in the database's default",
 			"If there is one at the target:\n"+strings.Join(moves, "\n"))
 	}
 }

@@ -143,7 +143,7 @@ func (c *catalog) dropGone() {
 		}
 	}
 	for _, n := range c.nodes {
-		if n.gone != "" {
+		if n.gone != "" && n.kind != foreignKeyRows { // the key itself is listed
 			c.leave(n.kind, n.object, n.gone, cmp.Or(n.todo, "create it by hand once what it needs is there"))
 		}
 	}

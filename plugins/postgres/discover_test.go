@@ -204,7 +204,7 @@ func TestDiscover_NamesWhatIsNotCarried(t *testing.T) {
 	defer dev.MustExec(t, url, "ALTER SUBSCRIPTION sub SET (slot_name = NONE)", "DROP SUBSCRIPTION sub")
 	all := found(t, url, nil)
 	left := leftOver(all)
-	for _, want := range []string{"large objects 1 objects", "subscription sub", "tablespace " + space, "setting database: app.api_key",
+	for _, want := range []string{"large objects 1 object", "subscription sub", "tablespace " + space, "setting database: app.api_key",
 		"materialised view rows public.over_part", "materialised view rows public.over_view", "security label integer for nobody"} {
 		if left[want] == "" {
 			t.Errorf("%s is left out in silence; listed: %v", want, left)

@@ -63,7 +63,7 @@ func TestSchema_EveryKindArrivesEqual(t *testing.T) {
 	}
 	left := leftOver(all)
 	for _, want := range []string{`user mapping pg_monitor on "There it is"`, "option tokens.api_key", "setting database: default_transaction_read_only",
-		"materialised view rows k.mat_lines", "large objects 1 objects"} {
+		"materialised view rows k.mat_lines", "large objects 1 object"} {
 		if left[want] == "" {
 			t.Errorf("%s is left out in silence", want)
 		}

@@ -80,7 +80,7 @@ func TestSchema_StepsGiveWayToTheStream(t *testing.T) {
 		add(inIndexes, "unique constraint", named("public.parent.u%d"), 2, named("ALTER TABLE public.parent ADD CONSTRAINT u%d UNIQUE (n)"))
 		add(inIndexes, "index", named("public.parent_n%d"), 2, named("CREATE INDEX parent_n%d ON public.parent (n)"), named("ALTER TABLE public.parent CLUSTER ON parent_n%d"))
 		fk := add(inConstraints, "foreign key", named("public.child.fk%d"), 1, named("ALTER TABLE public.child ADD CONSTRAINT fk%d FOREIGN KEY (p) REFERENCES public.parent (id) NOT VALID"))
-		add(inConstraints, "foreign key rows", fk.Object, 1, named("ALTER TABLE public.child VALIDATE CONSTRAINT fk%d")).After = []uint32{fk.Id}
+		add(inConstraints, foreignKeyRows, fk.Object, 1, named("ALTER TABLE public.child VALIDATE CONSTRAINT fk%d")).After = []uint32{fk.Id}
 		add(inConstraints, "foreign key", named("public.parent.back%d"), 2, named("ALTER TABLE public.parent ADD CONSTRAINT back%d FOREIGN KEY (n) REFERENCES public.child (id)"))
 		add(inFinish, "trigger", named("public.child.t%d"), 1, named("CREATE TRIGGER t%d BEFORE UPDATE ON public.child FOR EACH ROW EXECUTE FUNCTION public.trg()"))
 		add(inFinish, "trigger", named("public.parent.t%d"), 2, named("CREATE TRIGGER t%d BEFORE UPDATE ON public.parent FOR EACH ROW EXECUTE FUNCTION public.trg()"))

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/droverdb/drover/internal/diag"
+	"github.com/droverdb/drover/internal/plural"
 	connectorv1 "github.com/droverdb/drover/proto/drover/connector/v1"
 )
 
@@ -48,7 +49,7 @@ func (r *schemaRun) piecewise(ctx context.Context, conn *pgx.Conn, st *connector
 	word := map[string]string{"owner": "own", "grant": "get rights on"}[st.Kind]
 	if !known {
 		return problem(diag.NotCarried, "target", st.Kind+" "+st.Object,
-			fmt.Sprintf("the role does not exist at the target; it would %s %d objects", word, len(st.Sql)),
+			fmt.Sprintf("the role does not exist at the target; it would %s %s", word, plural.Of(len(st.Sql), "object")),
 			append([]string{"-- after CREATE ROLE " + ident(st.Object) + ";"}, ended(st.Sql)...)...), nil
 	}
 	var refused []string

@@ -162,11 +162,10 @@ func appName(pipeline, what string) string {
 
 // place names a database without secrets.
 func place(c *pgconn.Config) string {
-	host := c.Host
-	if !strings.HasPrefix(host, "/") {
-		host = net.JoinHostPort(host, portOf(c.Port))
+	if strings.HasPrefix(c.Host, "/") { // a socket's folder, which is no part of a path
+		return "host=" + c.Host + " port=" + portOf(c.Port) + " dbname=" + c.Database
 	}
-	return host + "/" + c.Database
+	return net.JoinHostPort(c.Host, portOf(c.Port)) + "/" + c.Database
 }
 
 // ident quotes an identifier; several parts are joined with dots.
