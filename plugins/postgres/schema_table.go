@@ -23,9 +23,9 @@ type columnPart struct {
 	notNull                                                 bool
 }
 
+// namedPart is a check.
 type namedPart struct{ name, def string }
 
-// named finds a part by its name.
 func (d *tableDef) column(name string) *columnPart {
 	for _, c := range d.columns {
 		if c.name == name {
