@@ -22,6 +22,7 @@ import (
 type attempt struct {
 	reader, writer string // agents
 	sourceVersion  string
+	claimed        *connectorv1.RecoverResponse // behind the fence, when the attempt has raised it before it knew the catalog
 	tasks          map[uint64]bool
 	stream         uint64
 	streaming      bool

@@ -70,6 +70,7 @@ type Pipeline struct {
 	waits    map[uint64]string // what tasks say that they wait for in a database
 	run      attempt
 	astray   map[seat]*fleetv1.Hello // who reaches something else than the databases, in these sessions
+	lost     time.Time               // since when nobody reaches them; zero: somebody does
 	rate     rate
 	adopted  bool // whether this term has looked for tasks to adopt
 	deleted  bool
@@ -116,6 +117,9 @@ const firstTries = 3
 func (p *Pipeline) loop(ctx context.Context) error {
 	defer close(p.done)
 	p.failure = readFailure(p.state.Failure)
+	if p.state.Owner == "" { // stored by an earlier version
+		p.state.Owner = newOwner()
+	}
 	if err := p.load(ctx); lostStore(err) {
 		return err
 	} else if err != nil {
@@ -148,7 +152,7 @@ func (p *Pipeline) loop(ctx context.Context) error {
 		case p.spare(ctx, err):
 			tries++
 			wait = min(time.Duration(tries)*50*time.Millisecond, time.Second)
-		case retryable(err) && !(p.neverBegan() && tries == firstTries):
+		case retryable(err) && !(p.neverBegan() && tries >= firstTries):
 			tries++
 			if time.Since(began) > time.Minute {
 				wait = 0
@@ -313,5 +317,7 @@ func (p *Pipeline) source() *fleetv1.Endpoint {
 }
 
 func (p *Pipeline) sink() *fleetv1.Endpoint {
-	return endpoint(p.spec.Target, connectorv1.Role_ROLE_SINK, p.name, p.spec.Lane)
+	e := endpoint(p.spec.Target, connectorv1.Role_ROLE_SINK, p.name, p.spec.Lane)
+	e.Owner = p.state.Owner
+	return e
 }

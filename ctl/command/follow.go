@@ -19,7 +19,7 @@ func (e *env) remote(err error) error {
 
 // follow applies a spec, starts it and shows it until it ends. The last status is returned.
 func (e *env) follow(ctx context.Context, c controlv1.ControlServiceClient, s *controlv1.Spec) (*controlv1.Status, error) {
-	if _, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true, Retry: true}); err != nil {
+	if _, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true, Retry: true, Anew: true}); err != nil {
 		return nil, e.remote(err)
 	}
 	return e.watch(ctx, c, s.Name, e.shower(e.err, e.errTerm, "ctrl-c stops, the same command goes on"))
