@@ -55,7 +55,7 @@ func (w *twice) finished(p *harness.Process) {
 	w.t.Helper()
 	if w.follows() {
 		p.WaitForOutput(w.t, "phase=streaming", 60*time.Second)
-		awaitEqual(w.t, w.source, w.target)
+		awaitSame(w.t, w.source, w.target)
 		if r := p.Stop(20 * time.Second); r.Code != 130 {
 			w.t.Fatalf("it did not end as asked: %s", r)
 		}
@@ -70,8 +70,8 @@ func (w *twice) finished(p *harness.Process) {
 // cont lets the process and all that it has started go on.
 func (w *twice) cont(p *harness.Process) {
 	w.t.Helper()
-	if err := syscall.Kill(-p.PID(), syscall.SIGCONT); err != nil {
-		w.t.Fatal(err)
+	for _, pid := range append(dev.ChildrenOf(p.PID()), p.PID()) {
+		_ = syscall.Kill(pid, syscall.SIGCONT) // it may have ended
 	}
 }
 
@@ -148,4 +148,67 @@ func TestTwice_WhoWakesUpWritesNothing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// awaitSame waits until all rows are equal.
+func awaitSame(t *testing.T, source, target string) {
+	t.Helper()
+	harness.Eventually(t, 60*time.Second, func() error {
+		report, err := harness.Compare(t.Context(), source, target, harness.CompareOptions{Sequences: harness.SequencesSkip, SkipSchema: true})
+		if err == nil && !report.Equal() {
+			err = fmt.Errorf("%s", report)
+		}
+		return err
+	})
+}
+
+// The same for pipelines of one name that two coordinators were given: the second waits for a person, takes over when it is told
+// to and the first is gone, and keeps the first from going on with what it knows.
+func TestTwice_TwoCoordinatorsWithOneName(t *testing.T) {
+	t.Parallel()
+	source, target := dev.Database(t), dev.TargetDatabase(t)
+	dev.MustExec(t, source, twiceSQL)
+	file := filepath.Join(t.TempDir(), "p.yaml")
+	if err := os.WriteFile(file, []byte(fmt.Sprintf("version: 1\nname: shared\nsource: %q\ntarget: %q\n", source, target)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one, two := t.TempDir(), t.TempDir()
+	up := func(data string) *harness.Process {
+		p := harness.Start(t, harness.Command{Args: []string{"up", "--data", data}})
+		p.WaitForOutput(t, "drover is up", 20*time.Second)
+		return p
+	}
+	says := func(data, code string) {
+		t.Helper()
+		harness.Eventually(t, 60*time.Second, func() error {
+			if r := harness.Run(t, "status", "shared", "--data", data); !strings.Contains(r.Stdout, "health=failed") || !strings.Contains(r.Stdout+r.Stderr, code) {
+				return fmt.Errorf("no %s: %s", code, r)
+			}
+			return nil
+		})
+	}
+	first := up(one)
+	harness.MustRun(t, "apply", "-f", file, "--data", one)
+	awaitPhase(t, "shared", one, "streaming")
+	second := up(two)
+	harness.MustRun(t, "apply", "-f", file, "--data", two)
+	says(two, "E6016")
+	first.Kill()
+	harness.Eventually(t, 60*time.Second, func() error {
+		r := harness.Run(t, "status", "shared", "--data", two)
+		if strings.Contains(r.Stdout, "phase=streaming") {
+			return nil
+		}
+		if strings.Contains(r.Stdout, "health=failed") { // the server may take a moment to see that the first is gone
+			harness.MustRun(t, "resume", "shared", "--data", two)
+		}
+		return fmt.Errorf("it does not take over: %s", r)
+	})
+	up(one)
+	says(one, "E6017")
+	harness.MustRun(t, "delete", "shared", "--data", one, "--yes", "--confirm", "shared") // leaves slot and tokens to the second
+	dev.MustExec(t, source, "INSERT INTO a VALUES (-1, 'new'); UPDATE b SET v = 'changed' WHERE n < 100")
+	awaitSame(t, source, target)
+	awaitPhase(t, "shared", two, "streaming")
+	second.Stop(20 * time.Second)
 }

@@ -105,7 +105,7 @@ func mapError(err error, where string) error {
 
 func codeOf(pe *pgconn.PgError) diag.Code {
 	if tokensGone(pe) {
-		return diag.FencedOut
+		return diag.TakenOver
 	}
 	if pe.Code == "53400" || pe.Code == "55000" && strings.Contains(pe.Message, "replication slot") {
 		return slotCode(pe)

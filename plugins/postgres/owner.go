@@ -16,7 +16,7 @@ import (
 
 // The target decides whose a pipeline is: coordinators that do not share their state have the same name for the same pair,
 // count epochs from the same start and plan chunks of the same numbers. Everything that is written is written under an
-// owner, in the transaction that asks whether it still is the owner (Invariant 24). A lock that a session of the owner
+// owner, in the transaction that asks whether it still is the owner (Invariant 25). A lock that a session of the owner
 // holds tells others that it is at work; who finds no such session may take the pipeline over.
 
 const (
@@ -160,9 +160,9 @@ func (s *Sink) stillOurs(ctx context.Context, conn querier, pipeline string) err
 		return nil
 	}
 	var ours bool
-	err := conn.QueryRow(ctx, "SELECT owner = $2 FROM drover.pipeline WHERE name = $1 FOR SHARE", pipeline, s.cfg.Owner).Scan(&ours)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && !ours {
-		return othersNow(pipeline)
+	err := conn.QueryRow(ctx, "SELECT owner IN ('', $2) FROM drover.pipeline WHERE name = $1 FOR SHARE", pipeline, s.cfg.Owner).Scan(&ours)
+	if none := errors.Is(err, pgx.ErrNoRows); none || err == nil && !ours {
+		return takenOver(pipeline, !none)
 	}
 	return mapError(err, "target › drover.pipeline")
 }
@@ -182,10 +182,6 @@ func (s *Sink) ownerGuard(pipeline string) string {
 		return ""
 	}
 	return "SELECT 1 / count(*)::int FROM (SELECT FROM drover.pipeline WHERE name = " + literal(pipeline) + " AND owner = " + literal(s.cfg.Owner) + " FOR SHARE) AS ours;\n"
-}
-
-func othersNow(pipeline string) error {
-	return diag.FencedOut.New("target › pipeline "+pipeline, nil, "it is another owner's by now, or was released")
 }
 
 func takenOver(pipeline string, found bool) error {

@@ -87,7 +87,11 @@ func (s *Sink) fence(ctx context.Context, conn *pgx.Conn, req *connectorv1.Recov
 	err = s.whileEnding(ctx, conn, older, func() error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return s.raise(ctx, tx, req, others) })
 	})
-	return errors.Join(mapError(err, "target › drover.stream"), settled())
+	err = errors.Join(mapError(err, "target › drover.stream"), settled())
+	if d := diag.Find(err); d != nil && d.Code.ID == diag.AtWork.ID {
+		err = errors.Join(err, s.held.close()) // who was faster must not look as if it shared the work with us
+	}
+	return err
 }
 
 // raise stores owner, memo, epoch and start in one transaction. A new owner's epoch is above all that the one before can
@@ -297,71 +301,6 @@ func rangesOf(chunks []*rowv1.Chunk) ranges {
 		r.from, r.to, r.read = append(r.from, c.Keys.GetFrom()), append(r.to, c.Keys.GetTo()), append(r.read, c.ReadRange)
 	}
 	return r
-}
-
-// Release forgets the pipeline at the target, and the schema drover with the last one. Rows stay.
-func (s *Sink) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (*connectorv1.ReleaseResponse, error) {
-	conn, err := connect(ctx, s.cfg, "release", connectorv1.Role_ROLE_SINK)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	resp := &connectorv1.ReleaseResponse{}
-	if found, err := bookkeepingFound(ctx, conn); err != nil || !found {
-		return resp, mapError(err, "target › schema drover")
-	}
-	if err := s.ensureBookkeeping(ctx, conn); err != nil {
-		return nil, err
-	}
-	s.tokens.forget()
-	if err := fault.Point("tokens.before-drop"); err != nil {
-		return nil, err
-	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		found, _, err := ownerOf(ctx, tx, req.Pipeline)
-		if err == nil && found {
-			err = s.stillOurs(ctx, tx, req.Pipeline) // whoever took it over needs its tokens
-		}
-		if err != nil {
-			return err
-		}
-		return release(ctx, tx, req.Pipeline, resp)
-	})
-	if err == nil {
-		err = s.held.close()
-	}
-	return resp, errors.Join(mapError(err, "target › schema drover"), fault.Point("tokens.after-drop"))
-}
-
-func release(ctx context.Context, tx pgx.Tx, pipeline string, resp *connectorv1.ReleaseResponse) error {
-	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(bookkeepingLock)); err != nil {
-		return err
-	}
-	for _, stmt := range []string{
-		"DELETE FROM drover.stream WHERE pipeline = $1", "DELETE FROM drover.chunk WHERE pipeline = $1",
-		"DELETE FROM drover.step WHERE pipeline = $1", "DELETE FROM drover.key_coverage WHERE pipeline = $1",
-		"DELETE FROM drover.aside WHERE pipeline = $1",
-	} {
-		if _, err := tx.Exec(ctx, stmt, pipeline); err != nil {
-			return err
-		}
-	}
-	tag, err := tx.Exec(ctx, "DELETE FROM drover.pipeline WHERE name = $1", pipeline)
-	if err != nil {
-		return err
-	}
-	if tag.RowsAffected() > 0 {
-		resp.Removed = append(resp.Removed, "tokens of pipeline "+pipeline)
-	}
-	var left bool
-	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM drover.pipeline)").Scan(&left); err != nil || left {
-		return err
-	}
-	if _, err := tx.Exec(ctx, "DROP SCHEMA drover CASCADE"); err != nil {
-		return err
-	}
-	resp.Removed = append(resp.Removed, "schema drover")
-	return nil
 }
 
 // targetName is the quoted name of a table at the target.

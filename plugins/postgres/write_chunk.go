@@ -112,6 +112,9 @@ func (w *chunkWriter) recallStored(ctx context.Context, ids []int64, raised int)
 		return err
 	}
 	if raised+len(stored) < len(ids) {
+		if err := w.sink.stillOurs(ctx, w.conn, w.open.Pipeline); err != nil {
+			return err
+		}
 		return fencedOut("target › chunks of "+w.open.Pipeline, w.open.Epoch)
 	}
 	w.stored = map[uint64]*rowv1.ChunkResult{}
