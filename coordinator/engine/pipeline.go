@@ -65,6 +65,7 @@ type Pipeline struct {
 	handlers map[uint64]func(fleet.Message)
 	stop     error // why the attempt under way must end
 	failure  *fleetv1.Failure
+	more     []*fleetv1.Failure     // steps that were refused beside the one that the failure names
 	found    []*connectorv1.Problem // by checks, until the catalog is stored with them
 	waiting  string
 	waits    map[uint64]string // what tasks say that they wait for in a database
@@ -173,7 +174,9 @@ func (p *Pipeline) due() bool {
 
 // neverBegan: nothing was made at either side. Then a database that does not answer is more likely a wrong address
 // than a bad moment, and somebody sits before the screen.
-func (p *Pipeline) neverBegan() bool { return p.state.Phase <= controlv1.Phase_PHASE_ASSESS }
+func (p *Pipeline) neverBegan() bool {
+	return p.state.Phase <= controlv1.Phase_PHASE_ASSESS && !p.state.Discovered
+}
 
 // tryingAgain tells what is waited for: the code of the error says what to look at.
 func tryingAgain(err error) string { return "trying again: " + err.Error() }

@@ -32,9 +32,11 @@ type State struct {
 	Remembered bool `json:",omitempty"`
 	Emptied    bool `json:",omitempty"`
 	Loaded     bool
-	Finished   bool
-	Verified   bool
-	StepsDone  int
+	// Late: steps before the load were refused that no row needs; they are tried again after it.
+	Late      bool `json:",omitempty"`
+	Finished  bool
+	Verified  bool
+	StepsDone int
 	// Failure is a proto message: what a person has to see to.
 	Failure []byte `json:",omitempty"`
 	Source  string

@@ -165,7 +165,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		return exitError{exitInterrupted}
 	}
 	if err != nil {
-		return err
+		return e.failedSummary(last, err)
 	}
 	if err := e.summary(last); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/droverdb/drover/ctl/view"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
+	fleetv1 "github.com/droverdb/drover/proto/drover/fleet/v1"
 )
 
 // summary prints how a copy ended and returns its exit code as an error.
@@ -15,14 +17,8 @@ func (e *env) summary(s *controlv1.Status) error {
 	if s == nil {
 		return exitError{exitFailed}
 	}
-	l := view.OneStatus(s, nil, time.Now())
-	l.Text = func(w io.Writer, wide bool) { writeSummary(w, s, wide) }
-	if err := e.show(l); err != nil {
+	if err := e.showSummary(s, s.Failures); err != nil {
 		return err
-	}
-	for _, f := range s.Failures {
-		v := view.FromFailure(f)
-		view.WriteFailure(e.err, v, "")
 	}
 	switch {
 	case s.TablesCompared > s.TablesEqual:
@@ -31,6 +27,26 @@ func (e *env) summary(s *controlv1.Status) error {
 		return exitError{exitPartly}
 	case s.Phase != controlv1.Phase_PHASE_DONE:
 		return exitError{exitFailed}
+	}
+	return nil
+}
+
+// failedSummary prints what a copy has done that failed, and all its failures but the first: that is the error.
+func (e *env) failedSummary(s *controlv1.Status, err error) error {
+	if !ended(s) || s.Phase <= controlv1.Phase_PHASE_ASSESS || len(s.Failures) == 0 {
+		return err // nothing was done, or it is not known how it ended
+	}
+	return cmp.Or(e.showSummary(s, s.Failures[1:]), err)
+}
+
+func (e *env) showSummary(s *controlv1.Status, failures []*fleetv1.Failure) error {
+	l := view.OneStatus(s, nil, time.Now())
+	l.Text = func(w io.Writer, wide bool) { writeSummary(w, s, wide) }
+	if err := e.show(l); err != nil {
+		return err
+	}
+	for _, f := range failures {
+		view.WriteFailure(e.err, view.FromFailure(f), "")
 	}
 	return nil
 }
