@@ -12,7 +12,7 @@ import (
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
 
-// newOwner is under whom coordinators that share a store write: the target tells them from all others (Invariant 24).
+// newOwner is under whom coordinators that share a store write: the target tells them from all others (Invariant 25).
 func newOwner() string { return rand.Text() }
 
 // sameDatabases refuses agents that reach others than those the pipeline has begun with: first the next attempt asks other

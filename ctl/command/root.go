@@ -59,6 +59,8 @@ type env struct {
 	tlsCA            string
 	// waits is what the verb waits for, told when its --timeout passes.
 	waits wait
+	// left is what was told of former sources.
+	left map[string]bool
 }
 
 // Main runs drover with the given arguments and returns its exit code.
