@@ -29,6 +29,7 @@ type world struct {
 	writes  int
 	crash   int // end the session instead of answering this many load tasks
 	epoch   uint64
+	fence   uint64
 	fences  int // how often an attempt raised the target's fence
 	// unequal is how many more sums of the target are wrong; missed how many more barriers are.
 	unequal, missed int
@@ -84,7 +85,8 @@ func (w *world) answer(t *fleetv1.Task, event func(*fleetv1.Event)) *fleetv1.Res
 		r.Outcome = &fleetv1.Result_Prepare{Prepare: &connectorv1.PrepareResponse{Position: []byte("0001")}}
 	case *fleetv1.Task_Recover:
 		w.epoch = max(w.epoch, k.Recover.Epoch)
-		if k.Recover.Epoch > 0 {
+		if k.Recover.Epoch > w.fence { // an attempt may raise it to its own epoch twice
+			w.fence = k.Recover.Epoch
 			w.fences++
 		}
 		out := &connectorv1.RecoverResponse{Found: len(w.written) > 0, MaxEpoch: w.epoch}

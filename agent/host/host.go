@@ -60,6 +60,7 @@ type Host struct {
 
 // entry is the place of one endpoint's process, whether it runs or not.
 type entry struct {
+	endpoint *fleetv1.Endpoint
 	mu       sync.Mutex // held while starting
 	process  *sdk.Process
 	request  *connectorv1.OpenRequest
@@ -127,10 +128,11 @@ func (h *Host) Open(ctx context.Context, ep *fleetv1.Endpoint) (*Handle, error) 
 	if err != nil {
 		return nil, diag.Internal.New("endpoint "+ep.GetName(), err, "it cannot be encoded")
 	}
-	e, err := h.enter(string(key))
+	e, err := h.enter(string(key), ep)
 	if err != nil {
 		return nil, err
 	}
+	h.endFormer(ep)
 	release := sync.OnceFunc(func() { h.leave(e) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -142,7 +144,7 @@ func (h *Host) Open(ctx context.Context, ep *fleetv1.Endpoint) (*Handle, error) 
 	return &Handle{Process: e.process, Opened: e.opened, Description: e.describe, request: e.request, fresh: e.process != before, release: release}, nil
 }
 
-func (h *Host) enter(key string) (*entry, error) {
+func (h *Host) enter(key string, ep *fleetv1.Endpoint) (*entry, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -150,11 +152,18 @@ func (h *Host) enter(key string) (*entry, error) {
 	}
 	e := h.pool[key]
 	if e == nil {
-		e = &entry{}
+		e = &entry{endpoint: ep}
 		h.pool[key] = e
 	}
 	e.users++
 	return e, nil
+}
+
+// endFormer ends what nobody uses any more of another owner of the pipeline: at the database it looks as if that were at work.
+func (h *Host) endFormer(ep *fleetv1.Endpoint) {
+	h.end(func(e *entry) bool {
+		return e.users == 0 && e.endpoint.Pipeline == ep.Pipeline && e.endpoint.Role == ep.Role && e.endpoint.Owner != ep.Owner
+	})
 }
 
 func (h *Host) leave(e *entry) {
@@ -185,7 +194,7 @@ func (h *Host) ensure(ctx context.Context, e *entry, ep *fleetv1.Endpoint) error
 		return err
 	}
 	describe, err := p.Describe(ctx)
-	e.request = &connectorv1.OpenRequest{Role: ep.Role, Url: ep.Url, Password: password, Options: ep.Options, Pipeline: ep.Pipeline, MemoryBudget: h.cfg.Budget}
+	e.request = &connectorv1.OpenRequest{Role: ep.Role, Url: ep.Url, Password: password, Options: ep.Options, Pipeline: ep.Pipeline, MemoryBudget: h.cfg.Budget, Owner: ep.Owner}
 	if err == nil {
 		e.opened, err = p.Open(ctx, e.request)
 	}

@@ -44,7 +44,7 @@ func (s *Server) Apply(ctx context.Context, r *controlv1.ApplyRequest) (*control
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	created, changed, p, err := e.Apply(ctx, x, r.Start, r.Retry)
+	created, changed, p, err := e.Apply(ctx, x, r.Start, r.Retry, r.Anew)
 	if err != nil {
 		return nil, wire.Status(err)
 	}

@@ -23,7 +23,7 @@ func (p *Pipeline) assess(ctx context.Context) error {
 	if err := apart(source.GetOpen(), target.GetOpen()); err != nil {
 		return err
 	}
-	if err := p.sameDatabases(source.GetOpen(), target.GetOpen()); err != nil {
+	if err := p.sameDatabases(ctx, source.GetOpen(), target.GetOpen()); err != nil {
 		return err
 	}
 	p.state.Source, p.state.Target = source.GetOpen().GetDisplay(), target.GetOpen().GetDisplay()
@@ -47,28 +47,6 @@ func (p *Pipeline) assess(ctx context.Context) error {
 		return p.resume(ctx, known, m)
 	}
 	return p.discover(ctx, known)
-}
-
-// sameDatabases refuses agents that reach others than those the pipeline has begun with; the next attempt asks others
-// first. A server that was started again, or took over, is the same database.
-func (p *Pipeline) sameDatabases(source, target *connectorv1.OpenResponse) error {
-	if !p.state.Discovered {
-		return nil
-	}
-	for _, x := range []struct {
-		seat
-		known, found, what string
-	}{
-		{seat{p.run.reader, connectorv1.Role_ROLE_SOURCE}, p.state.SourceID, source.GetIdentity(), "source"},
-		{seat{p.run.writer, connectorv1.Role_ROLE_SINK}, p.state.TargetID, target.GetIdentity(), "target"},
-	} {
-		if x.known != x.found {
-			p.strays(x.seat)
-			return diag.NoAgent.New("agent "+x.agent+" › "+x.what, nil, "under that address it reaches another database than the one this pipeline began with").
-				WithFix("Let the address lead to that database again; to begin anew, drover delete " + p.name + ".")
-		}
-	}
-	return nil
 }
 
 // apart refuses a database as its own target, whatever it is called there: what empties the target would empty the source.
@@ -133,20 +111,17 @@ func (p *Pipeline) discover(ctx context.Context, old *connectorv1.RecoverRespons
 	if err := p.check(ctx, connectorv1.Role_ROLE_SINK, resuming); err != nil {
 		return err
 	}
-	p.catalog.problems = append(p.catalog.problems, p.found...) // warnings, all of them
+	warnings := p.found
 	p.found = nil
 	if err := p.makeTables(nil); err != nil {
 		return err
 	}
-	if len(old.GetWritten()) > 0 || len(old.GetPosition()) > 0 {
-		if err := p.mint(ctx, old.MaxEpoch); err != nil {
-			return err
-		}
-		if err := p.resetAt(ctx, p.rows()); err != nil {
-			return err
-		}
+	if err := p.claim(ctx, old); err != nil {
+		return err
 	}
-	p.state.Discovered = true
+	p.found = nil // as before
+	p.catalog.problems = append(append(p.catalog.problems, warnings...), p.left()...)
+	p.state.Discovered, p.state.Left = true, nil
 	p.note("info", "the catalog is known")
 	return p.save(ctx, p.everything()...)
 }

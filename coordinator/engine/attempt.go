@@ -24,6 +24,7 @@ type attempt struct {
 	sourceVersion  string
 	sourceSorting  string
 	sourceEncoding string
+	claimed        *connectorv1.RecoverResponse // behind the fence, when the attempt has raised it before it knew the catalog
 	tasks          map[uint64]bool
 	stream         uint64
 	streaming      bool

@@ -114,12 +114,13 @@ func (e *Engine) All() []*Pipeline {
 
 // Apply creates or changes a pipeline. It is durable on return; the same spec again changes nothing. With retry tables that
 // have failed are loaded again.
-func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start, retry bool) (created, changed bool, p *Pipeline, err error) {
+func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start, retry, anew bool) (created, changed bool, p *Pipeline, err error) {
 	e.mu.Lock()
 	p = e.pipes[spec.Name]
 	if p == nil {
 		defer e.mu.Unlock()
-		st := store.State{Desired: controlv1.Desired_DESIRED_STOPPED, Phase: controlv1.Phase_PHASE_ASSESS, Created: time.Now().UnixMicro()}
+		st := store.State{Desired: controlv1.Desired_DESIRED_STOPPED, Phase: controlv1.Phase_PHASE_ASSESS, Created: time.Now().UnixMicro(),
+			Owner: newOwner(), Anew: anew}
 		if start {
 			st.Desired = controlv1.Desired_DESIRED_RUNNING
 		}
@@ -136,7 +137,7 @@ func (e *Engine) Apply(ctx context.Context, spec *controlv1.Spec, start, retry b
 			return diag.SpecInvalid.New(spec.Name, nil, "mode (--follow), source, target, tables (--tables, --exclude), schema.create (--no-schema) and load.lane (--lane) cannot change once a pipeline has begun").
 				WithFix("drover delete " + spec.Name + ", or use another name")
 		}
-		p.spec = spec
+		p.spec, p.state.Anew = spec, anew
 		if changed {
 			p.stop = errInterrupted
 		}

@@ -26,13 +26,16 @@ func (p *Pipeline) finish(ctx context.Context) error {
 	} else {
 		phases = append([]connectorv1.Phase{connectorv1.Phase_PHASE_KEYS}, append(phases, connectorv1.Phase_PHASE_CUTOVER)...)
 	}
+	if p.state.Late {
+		phases = append([]connectorv1.Phase{connectorv1.Phase_PHASE_TABLES, connectorv1.Phase_PHASE_KEYS}, phases...)
+	}
 	if err := p.sequences(ctx); err != nil {
 		return err
 	}
 	if err := p.steps(ctx, phases); err != nil {
 		return err
 	}
-	p.state.Finished = true
+	p.state.Finished, p.state.Late = true, false
 	return p.save(ctx)
 }
 

@@ -65,12 +65,14 @@ type Pipeline struct {
 	handlers map[uint64]func(fleet.Message)
 	stop     error // why the attempt under way must end
 	failure  *fleetv1.Failure
+	more     []*fleetv1.Failure     // steps that were refused beside the one that the failure names
 	found    []*connectorv1.Problem // by checks, until the catalog is stored with them
 	waiting  string
 	waits    map[uint64]string // what tasks say that they wait for in a database
 	run      attempt
 	others   []string                // tables that the selection includes and the pipeline does not have
 	astray   map[seat]*fleetv1.Hello // who reaches something else than the databases, in these sessions
+	lost     time.Time               // since when nobody reaches them; zero: somebody does
 	rate     rate
 	adopted  bool // whether this term has looked for tasks to adopt
 	deleted  bool
@@ -117,6 +119,9 @@ const firstTries = 3
 func (p *Pipeline) loop(ctx context.Context) error {
 	defer close(p.done)
 	p.failure = readFailure(p.state.Failure)
+	if p.state.Owner == "" { // stored by an earlier version
+		p.state.Owner = newOwner()
+	}
 	if err := p.load(ctx); lostStore(err) {
 		return err
 	} else if err != nil {
@@ -149,7 +154,7 @@ func (p *Pipeline) loop(ctx context.Context) error {
 		case p.spare(ctx, err):
 			tries++
 			wait = min(time.Duration(tries)*50*time.Millisecond, time.Second)
-		case retryable(err) && !(p.neverBegan() && tries == firstTries):
+		case retryable(err) && !(p.neverBegan() && tries >= firstTries):
 			tries++
 			if time.Since(began) > time.Minute {
 				wait = 0
@@ -170,7 +175,9 @@ func (p *Pipeline) due() bool {
 
 // neverBegan: nothing was made at either side. Then a database that does not answer is more likely a wrong address
 // than a bad moment, and somebody sits before the screen.
-func (p *Pipeline) neverBegan() bool { return p.state.Phase <= controlv1.Phase_PHASE_ASSESS }
+func (p *Pipeline) neverBegan() bool {
+	return p.state.Phase <= controlv1.Phase_PHASE_ASSESS && !p.state.Discovered
+}
 
 // tryingAgain tells what is waited for: the code of the error says what to look at.
 func tryingAgain(err error) string { return "trying again: " + err.Error() }
@@ -314,5 +321,7 @@ func (p *Pipeline) source() *fleetv1.Endpoint {
 }
 
 func (p *Pipeline) sink() *fleetv1.Endpoint {
-	return endpoint(p.spec.Target, connectorv1.Role_ROLE_SINK, p.name, p.spec.Lane)
+	e := endpoint(p.spec.Target, connectorv1.Role_ROLE_SINK, p.name, p.spec.Lane)
+	e.Owner = p.state.Owner
+	return e
 }

@@ -16,8 +16,10 @@ import (
 
 // recover raises the fence and takes over what the target says is written. Slot first, its start durable (rule 1).
 func (p *Pipeline) recover(ctx context.Context) error {
-	if err := p.mint(ctx, 0); err != nil {
-		return err
+	if p.run.claimed == nil {
+		if err := p.mint(ctx, 0); err != nil {
+			return err
+		}
 	}
 	if err := p.prepareSlot(ctx); err != nil {
 		return err
@@ -29,7 +31,13 @@ func (p *Pipeline) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	r, err := p.fence(ctx, req)
+	r, err := p.run.claimed, error(nil)
+	if r == nil || p.follow() { // with changes to come, memo and start are stored behind the same fence
+		r, err = p.fence(ctx, req)
+	}
+	if lostToOther(err) && p.state.Anew {
+		return p.beginAnew(ctx, diag.Find(err).Why, "target")
+	}
 	if err != nil {
 		return err
 	}
@@ -63,7 +71,7 @@ func (p *Pipeline) prepareSlot(ctx context.Context) error {
 	if err := fault.Point("coordinator.before-start"); err != nil {
 		return err
 	}
-	p.state.Start = r.GetPrepare().Position
+	p.state.Start, p.state.Made = r.GetPrepare().Position, r.GetPrepare().Made
 	if err := p.save(ctx); err != nil {
 		return err
 	}

@@ -173,12 +173,13 @@ func (p *Pipeline) settled(applied []byte) {
 // reloadTables empties the tables that are to be loaded again, behind the fence and before any stream. One that cannot be
 // loaded is set aside, as it was.
 func (p *Pipeline) reloadTables(ctx context.Context) error {
-	var again []*table
-	for _, t := range p.tables {
-		if t.Again && t.Clear {
-			again = append(again, t)
-		}
+	if len(p.cleared()) == 0 {
+		return nil
 	}
+	if err := p.steps(ctx, []connectorv1.Phase{connectorv1.Phase_PHASE_TABLES}); err != nil { // one that could not be made
+		return err
+	}
+	again := p.cleared()
 	if len(again) == 0 {
 		return nil
 	}
@@ -217,6 +218,11 @@ func (p *Pipeline) reloadTables(ctx context.Context) error {
 		}
 	}
 	return p.again(ctx, emptied)
+}
+
+// cleared are the tables that can be loaded again now.
+func (p *Pipeline) cleared() []*table {
+	return slices.DeleteFunc(slices.Clone(p.tables), func(t *table) bool { return !t.Again || !t.Clear })
 }
 
 // empty takes the table's definition anew and empties it at the target, if that can take its rows.

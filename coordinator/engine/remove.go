@@ -75,6 +75,11 @@ func (p *Pipeline) release(ctx context.Context) ([]string, error) {
 	if err := p.agents(ctx); err != nil {
 		return nil, err
 	}
+	// Whoever took it over needs its tokens, and its slot. A target that does not answer keeps nobody from freeing the source.
+	if known, err := p.askSink(ctx, &connectorv1.RecoverRequest{Pipeline: p.name}); err == nil && known.GetOwner() != "" && known.Owner != p.state.Owner {
+		p.note("warn", "nothing is released: the target says that the pipeline is another coordinator's")
+		return nil, nil
+	}
 	var removed []string
 	for _, role := range []connectorv1.Role{connectorv1.Role_ROLE_SOURCE, connectorv1.Role_ROLE_SINK} {
 		agent, t := p.run.reader, &fleetv1.Task{Source: p.source()}

@@ -86,7 +86,7 @@ func (p *Pipeline) resume(ctx context.Context, known *connectorv1.RecoverRespons
 		return err
 	}
 	// Behind the fence the list of written chunks is complete: the floors of all others may be forgotten (Invariant 3).
-	r, err := p.fence(ctx, &connectorv1.RecoverRequest{Chunks: true})
+	r, err := p.fence(ctx, &connectorv1.RecoverRequest{Chunks: true, Take: true})
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func (p *Pipeline) health(s *controlv1.Status) {
 		s.Health = controlv1.Health_HEALTH_FAILED
 		f := proto.Clone(p.failure).(*fleetv1.Failure)
 		f.Class = fleetv1.FailureClass_FAILURE_CLASS_FATAL // nothing goes on before somebody resumes
-		s.Failures = append([]*fleetv1.Failure{f}, s.Failures...)
+		s.Failures = append(append([]*fleetv1.Failure{f}, p.more...), s.Failures...)
 		s.NextSteps = append(s.NextSteps, "Correct what the failure names, then: drover resume "+p.name)
 	case s.TablesFailed > 0:
 		s.Health = controlv1.Health_HEALTH_DEGRADED

@@ -43,6 +43,7 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 	if err != nil || n == 0 {
 		return err
 	}
+	p.more = nil
 	h := stepsHeard{seen: map[uint32]bool{}, warnings: map[uint32]*connectorv1.Problem{}, rowsOnly: !p.spec.Schema}
 	if p.spec.Schema {
 		h.done = p.stepsBefore(phases[0])
@@ -66,14 +67,17 @@ func (p *Pipeline) steps(ctx context.Context, phases []connectorv1.Phase) error 
 	if err != nil {
 		return err
 	}
-	if err := problemError(h.problems); err != nil {
-		return err
-	}
 	changes, err := p.leave(h.warnings)
 	if err != nil {
 		return err
 	}
-	return p.save(ctx, append(waits, changes...)...)
+	if err := p.save(ctx, append(waits, changes...)...); err != nil {
+		return err
+	}
+	if slices.Contains(phases, connectorv1.Phase_PHASE_FINISH) {
+		return p.stepsRefused(h.refusals)
+	}
+	return p.goOnWithout(ctx, h.refusals)
 }
 
 // wanted: the schema may be somebody else's, but what a sequence has come to, and what a materialised view holds, go with the rows.
@@ -81,34 +85,40 @@ func (p *Pipeline) wanted(s *connectorv1.SchemaStep) bool {
 	return p.spec.Schema || s.Kind == sequenceValue || s.Kind == viewRows
 }
 
-// ofFailed: what is built after the load waits for a table that has failed.
+// ofFailed: what is built waits for a table that has failed; the table itself, if it could not be made, until it is to be
+// loaded again.
 func (p *Pipeline) ofFailed(s *connectorv1.SchemaStep) bool {
-	return s.Phase > connectorv1.Phase_PHASE_TABLES && s.Table > 0 && int(s.Table) <= len(p.tables) && p.tables[s.Table-1].failure != nil
+	if s.Table == 0 || int(s.Table) > len(p.tables) || p.tables[s.Table-1].failure == nil {
+		return false
+	}
+	return s.Phase > connectorv1.Phase_PHASE_TABLES || !p.tables[s.Table-1].Again
 }
 
-// dangling takes foreign keys that were refused, while some table has failed, out of the problems: their rows refer to what
-// is not there. They are listed, and tried again when the table is loaded.
+// dangling takes what was refused because some table has failed out of the refusals: foreign keys, whose rows refer to what
+// is not there, and what needs a table that could not be made. They are listed, and tried again when the table is loaded.
 func (p *Pipeline) dangling(h *stepsHeard, asked func(*connectorv1.SchemaStep) bool) ([]store.Change, error) {
 	before := len(p.catalog.notCarried)
 	changed := false
-	err := p.catalog.eachStep(func(s *connectorv1.SchemaStep) {
-		if !asked(s) || !strings.HasPrefix(s.Kind, "foreign key") { // the key, and the check of its rows
+	need, err := p.needFailed()
+	if err != nil {
+		return nil, err
+	}
+	err = p.catalog.eachStep(func(s *connectorv1.SchemaStep) {
+		if !asked(s) || !strings.HasPrefix(s.Kind, "foreign key") && !need[s.Id] { // the key, and the check of its rows
 			return
 		}
 		p.catalog.notCarried = slices.DeleteFunc(p.catalog.notCarried, func(n *connectorv1.NotCarried) bool { return n.Kind == s.Kind && n.Object == s.Object })
-		i := slices.IndexFunc(h.problems, func(x *connectorv1.Problem) bool {
-			return x.Code == diag.StepFailed.ID && x.Object == s.Kind+" "+s.Object
-		})
+		i := slices.IndexFunc(h.refusals, func(x refusal) bool { return x.step == s.Id && (need[s.Id] || x.Code == diag.StepFailed.ID) })
 		if i < 0 || p.failed() == 0 {
 			return
 		}
 		if slices.ContainsFunc(p.catalog.notCarried, func(n *connectorv1.NotCarried) bool { return n.Kind == "foreign key" && n.Object == s.Object }) {
-			h.problems, changed = slices.Delete(h.problems, i, i+1), true // the check of the rows of a key that is listed
+			h.refusals, changed = slices.Delete(h.refusals, i, i+1), true // the check of the rows of a key that is listed
 			return
 		}
 		p.catalog.notCarried = append(p.catalog.notCarried, &connectorv1.NotCarried{Kind: s.Kind, Object: s.Object,
-			Reason: "it was refused while a table has failed: " + h.problems[i].Reason, Todo: "drover reload " + p.name + "  # tries it again"})
-		h.problems, changed = slices.Delete(h.problems, i, i+1), true
+			Reason: "it was refused while a table has failed: " + h.refusals[i].Reason, Todo: "drover reload " + p.name + "  # tries it again"})
+		h.refusals, changed = slices.Delete(h.refusals, i, i+1), true
 	})
 	if err != nil || !changed && before == len(p.catalog.notCarried) {
 		return nil, err
@@ -182,7 +192,7 @@ func (p *Pipeline) atCutover() (steps []*connectorv1.SchemaStep) {
 type stepsHeard struct {
 	done     int
 	seen     map[uint32]bool
-	problems []*connectorv1.Problem
+	refusals []refusal
 	warnings map[uint32]*connectorv1.Problem
 	// rowsOnly: whoever made the schema may have left out what a step is for, or keep it from us. It is named.
 	rowsOnly bool
@@ -198,7 +208,7 @@ func (h *stepsHeard) hear(steps []*connectorv1.ApplySchemaResponse) {
 		case s.Problem.GetWarning(), s.Problem != nil && h.rowsOnly:
 			h.warnings[s.Step] = s.Problem
 		case s.Problem != nil:
-			h.problems = append(h.problems, s.Problem)
+			h.refusals = append(h.refusals, refusal{s.Step, s.Problem})
 			continue
 		}
 		h.done++

@@ -153,7 +153,7 @@ func (t *table) complete() bool {
 	return true
 }
 
-// problemError is nil when there are only warnings.
+// problemError is what checks have found; nil when there are only warnings.
 func problemError(problems []*connectorv1.Problem) error {
 	var first *diag.Error
 	more := 0
@@ -165,15 +165,7 @@ func problemError(problems []*connectorv1.Problem) error {
 			more++
 			continue
 		}
-		code, ok := diag.Lookup(x.Code)
-		if !ok || code.Class == diag.Retry {
-			code = diag.StepFailed
-		}
-		where := x.Object
-		if x.Side != "" {
-			where = x.Side + " › " + where
-		}
-		first = &diag.Error{Code: code, Where: where, Why: x.Reason, Fixes: x.Fix}
+		first = problemOf(x)
 	}
 	if first == nil {
 		return nil

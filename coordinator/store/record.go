@@ -32,14 +32,23 @@ type State struct {
 	Remembered bool `json:",omitempty"`
 	Emptied    bool `json:",omitempty"`
 	Loaded     bool
-	Finished   bool
-	Verified   bool
-	StepsDone  int
+	// Late: steps before the load were refused that no row needs; they are tried again after it.
+	Late      bool `json:",omitempty"`
+	Finished  bool
+	Verified  bool
+	StepsDone int
 	// Failure is a proto message: what a person has to see to.
 	Failure []byte `json:",omitempty"`
 	Source  string
 	Target  string
 	TraceID string
+	// Owner is under whom everything is written at the target. Anew: a single command asks, which begins again where it lost
+	// its databases, or the pipeline to another coordinator.
+	Owner string `json:",omitempty"`
+	Anew  bool   `json:",omitempty"`
+	// Made is what the source has for the pipeline; Left, what former beginnings have left at other sources.
+	Made []string `json:",omitempty"`
+	Left []string `json:",omitempty"`
 	// PositionFormat is how the source's connector wants its positions printed.
 	PositionFormat string `json:",omitempty"`
 	// SourceID and TargetID tell the databases apart from any other. Their instances tell the servers that the attempt

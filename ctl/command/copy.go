@@ -169,7 +169,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		return exitError{exitInterrupted}
 	}
 	if err != nil {
-		return err
+		return e.failedSummary(last, run, err)
 	}
 	if err := e.summary(last, run); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/droverdb/drover/ctl/view"
@@ -19,7 +20,7 @@ func (e *env) remote(err error) error {
 
 // follow applies a spec, starts it and shows it until it ends. The last status is returned, and run told what was done before.
 func (e *env) follow(ctx context.Context, c controlv1.ControlServiceClient, s *controlv1.Spec, run *view.Run) (*controlv1.Status, error) {
-	r, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true, Retry: true})
+	r, err := c.Apply(ctx, &controlv1.ApplyRequest{Spec: s, Start: true, Retry: true, Anew: true})
 	if err != nil {
 		return nil, e.remote(err)
 	}
@@ -36,7 +37,7 @@ func (e *env) watch(ctx context.Context, c controlv1.ControlServiceClient, pipel
 	var last *controlv1.Status
 	var lost time.Time
 	for {
-		err := e.watchOnce(ctx, c, pipeline, func(s *controlv1.Status) { last, lost = s, time.Time{}; e.waitsFor(s); show.status(s) })
+		err := e.watchOnce(ctx, c, pipeline, func(s *controlv1.Status) { last, lost = s, time.Time{}; e.waitsFor(s); show.status(s); e.tellLeft(s) })
 		d := diag.Find(err)
 		switch {
 		case ctx.Err() != nil:
@@ -90,6 +91,19 @@ func (e *env) watchOnce(ctx context.Context, c controlv1.ControlServiceClient, p
 		seen(r.Status)
 		if err := fatal(r.Status); err != nil {
 			return err
+		}
+	}
+}
+
+// tellLeft names, once, what a copy that began anew has left at a former source: its summary may be long in coming.
+func (e *env) tellLeft(s *controlv1.Status) {
+	for _, p := range s.Problems {
+		if p.Code == diag.LeftBehind.ID && !e.left[p.Reason] {
+			if e.left == nil {
+				e.left = map[string]bool{}
+			}
+			e.left[p.Reason] = true
+			e.say("warning  %s %s: %s. %s", p.Code, p.Object, p.Reason, strings.Join(p.Fix, " "))
 		}
 	}
 }

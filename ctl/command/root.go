@@ -64,6 +64,8 @@ type env struct {
 	found    []view.Failure
 	// copies are the flags of a copy: errors name them.
 	copies *copyFlags
+	// left is what was told of former sources.
+	left map[string]bool
 }
 
 // Main runs drover with the given arguments and returns its exit code.

@@ -22,7 +22,7 @@ func (s *Server) Pause() error {
 	if err := s.proc.signal(syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("dev: pause: %w", err)
 	}
-	pids := append([]int{s.proc.pid}, childrenOf(s.proc.pid)...)
+	pids := append([]int{s.proc.pid}, ChildrenOf(s.proc.pid)...)
 	for _, pid := range pids[1:] {
 		_ = syscall.Kill(pid, syscall.SIGSTOP) // a backend may just have ended
 	}
@@ -52,7 +52,7 @@ func (s *Server) resume(proc *Child) {
 	if proc.ended() {
 		return
 	}
-	for _, pid := range childrenOf(proc.pid) {
+	for _, pid := range ChildrenOf(proc.pid) {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 }

@@ -126,9 +126,9 @@ func (c *Child) waitFor(timeout time.Duration) bool {
 	}
 }
 
-// childrenOf lists the direct children of pid. PostgreSQL's backends are all direct children of the postmaster,
+// ChildrenOf lists the direct children of pid. PostgreSQL's backends are all direct children of the postmaster,
 // each in a session of its own, so a process group does not reach them.
-func childrenOf(pid int) []int {
+func ChildrenOf(pid int) []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
 	var pids []int
 	for _, path := range stats {

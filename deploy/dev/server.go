@@ -250,7 +250,7 @@ func (s *Server) end(sig syscall.Signal) error {
 		}
 	}
 	_ = proc.signal(syscall.SIGSTOP) // no new backends between the list and the kill
-	backends := childrenOf(proc.pid)
+	backends := ChildrenOf(proc.pid)
 	for _, pid := range backends {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}

@@ -107,7 +107,7 @@ func (s *Sink) Apply(ctx context.Context, next func() (*sdk.Frame, error), respo
 
 // begin prepares the session and loads what earlier rereads cover.
 func (a *applier) begin(ctx context.Context, conn *pgx.Conn) error {
-	if err := a.sink.ensureBookkeeping(ctx, conn); err != nil {
+	if err := a.sink.books(ctx, conn); err != nil {
 		return err
 	}
 	name := appName(a.open.Pipeline, whatApply+strconv.FormatUint(a.open.Epoch, 10))

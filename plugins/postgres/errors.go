@@ -117,6 +117,9 @@ func rowError(err error, where string) error {
 }
 
 func codeOf(pe *pgconn.PgError) diag.Code {
+	if tokensGone(pe) {
+		return diag.TakenOver
+	}
 	if pe.Code == "53400" || pe.Code == "55000" && strings.Contains(pe.Message, "replication slot") {
 		return slotCode(pe)
 	}

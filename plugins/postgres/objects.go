@@ -12,7 +12,8 @@ func Objects(pipeline string) []Object {
 		{"source", "publication " + name, "names exactly the tables of the pipeline; made with --follow only"},
 		{"source", "replication slot " + name, "keeps the log from the pipeline's position on; made with --follow only"},
 		{"source", "log messages with prefix drover", "pg_logical_emit_message, so that an idle slot moves; nothing is stored"},
-		{"target", "schema drover", "positions, finished chunks, finished schema steps, single keys read again and tables set aside, by pipeline"},
+		{"target", "schema drover", "positions, finished chunks, finished schema steps, single keys read again and tables set aside, by pipeline, and whose each is"},
+		{"target", "advisory lock of session drover/" + pipeline + "/owner", "tells another coordinator that this one is at work; ends with the session"},
 		{"both", "sessions named drover/" + pipeline + "/…", "application_name of every session"},
 	}
 }

@@ -39,7 +39,7 @@ func describe() *connectorv1.DescribeResponse {
 }
 
 func configOf(req *connectorv1.OpenRequest) Config {
-	c := Config{URL: req.Url, Password: req.Password, Pipeline: req.Pipeline, Options: req.Options, Budget: req.MemoryBudget}
+	c := Config{URL: req.Url, Password: req.Password, Pipeline: req.Pipeline, Owner: req.Owner, Options: req.Options, Budget: req.MemoryBudget}
 	if c.Budget <= 0 {
 		c.Budget = defaultBudget
 	}

@@ -18,6 +18,11 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
+// foundSQL looks for more than an owner and an epoch: those alone are of whoever was about to begin.
+const foundSQL = `SELECT EXISTS (SELECT FROM drover.pipeline WHERE name = $1 AND memo IS NOT NULL)
+	OR EXISTS (SELECT FROM drover.stream WHERE pipeline = $1 AND position IS NOT NULL)
+	OR EXISTS (SELECT FROM drover.chunk WHERE pipeline = $1) OR EXISTS (SELECT FROM drover.step WHERE pipeline = $1)`
+
 // Recover tells what the target holds of a pipeline and, when req.Epoch is not 0, raises its fence: once it returns,
 // nothing of an older epoch can be committed by Apply or WriteChunks. Idempotent; an older epoch is FencedOut.
 func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*connectorv1.RecoverResponse, error) {
@@ -26,15 +31,24 @@ func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*c
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if req.Create {
-		if err := s.ensureBookkeeping(ctx, conn); err != nil {
-			return nil, err
+	found, err := bookkeepingFound(ctx, conn)
+	if err != nil {
+		return nil, mapError(err, "target › schema drover")
+	}
+	if !found { // somebody may have dropped what this process has made
+		s.tokens.forget()
+		switch {
+		case !req.Create:
+			return &connectorv1.RecoverResponse{}, nil
+		case s.cfg.Owner != "" && req.Epoch > 0 && !req.Take:
+			return nil, takenOver(req.Pipeline, false)
 		}
-	} else if found, err := bookkeepingFound(ctx, conn); err != nil || !found {
-		return &connectorv1.RecoverResponse{}, mapError(err, "target › schema drover")
+	}
+	if err := s.ensureBookkeeping(ctx, conn); err != nil {
+		return nil, err
 	}
 	resp := &connectorv1.RecoverResponse{}
-	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM drover.pipeline WHERE name = $1)`, req.Pipeline).Scan(&resp.Found); err != nil {
+	if err := conn.QueryRow(ctx, foundSQL, req.Pipeline).Scan(&resp.Found); err != nil {
 		return nil, mapError(err, "target › drover.pipeline")
 	}
 	if req.Create || req.Epoch > 0 {
@@ -53,35 +67,65 @@ func (s *Sink) Recover(ctx context.Context, req *connectorv1.RecoverRequest) (*c
 }
 
 // fence stores the epoch unless a newer one is there. Writers of chunks share a lock on the pipeline's row until they
-// commit, so raising its fence waits for them; sessions of an older epoch that hold it up are ended.
+// commit, so raising its fence waits for them; sessions of an older epoch that hold it up are ended. With an owner that has
+// gone, all of its sessions are.
 func (s *Sink) fence(ctx context.Context, conn *pgx.Conn, req *connectorv1.RecoverRequest) error {
 	if req.Epoch > math.MaxInt64 {
 		return diag.Internal.New("target › drover.stream", nil, "epoch is out of range")
 	}
-	err := keepMemo(ctx, conn, req.Pipeline, req.Memo)
-	if err != nil || req.Epoch == 0 {
-		return mapError(err, "target › drover.pipeline")
+	if req.Epoch == 0 {
+		return mapError(keepMemo(ctx, conn, req.Pipeline, req.Memo), "target › drover.pipeline")
+	}
+	others, settled, err := s.own(ctx, conn, req)
+	if err != nil {
+		return err
+	}
+	older := req.Epoch
+	if others {
+		older = math.MaxUint64
+	}
+	err = s.whileEnding(ctx, conn, older, func() error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return s.raise(ctx, tx, req, others) })
+	})
+	err = errors.Join(mapError(err, "target › drover.stream"), settled())
+	if d := diag.Find(err); d != nil && d.Code.ID == diag.AtWork.ID {
+		err = errors.Join(err, s.held.close()) // who was faster must not look as if it shared the work with us
+	}
+	return err
+}
+
+// raise stores owner, memo, epoch and start in one transaction. A new owner's epoch is above all that the one before can
+// have written under: their streams are told apart by it alone.
+func (s *Sink) raise(ctx context.Context, tx pgx.Tx, req *connectorv1.RecoverRequest, others bool) error {
+	if err := keepMemo(ctx, tx, req.Pipeline, req.Memo); err != nil {
+		return err
+	}
+	var owner string
+	if err := tx.QueryRow(ctx, "SELECT owner FROM drover.pipeline WHERE name = $1 FOR NO KEY UPDATE", req.Pipeline).Scan(&owner); err != nil {
+		return err
+	}
+	if s.cfg.Owner != "" && owner != "" && owner != s.cfg.Owner && !others { // somebody was faster
+		return whoWorks(ctx, tx.Conn(), req.Pipeline)
 	}
 	var initial []byte
 	if len(req.InitialPosition) > 0 {
 		initial = req.InitialPosition
 	}
 	var held int64
-	err = s.whileEnding(ctx, conn, req.Epoch, func() error {
-		err := conn.QueryRow(ctx, `INSERT INTO drover.stream AS s (pipeline, epoch, position) VALUES ($1, $2, $3)
-			ON CONFLICT (pipeline) DO UPDATE SET epoch = excluded.epoch, updated = now(),
-				position = coalesce(s.position, excluded.position)
-			WHERE s.epoch <= excluded.epoch RETURNING s.epoch`, req.Pipeline, int64(req.Epoch), initial).Scan(&held)
-		if err != nil {
-			return err
-		}
-		_, err = conn.Exec(ctx, "UPDATE drover.pipeline SET fence = $2 WHERE name = $1 AND fence < $2", req.Pipeline, int64(req.Epoch))
-		return err
-	})
+	err := tx.QueryRow(ctx, `INSERT INTO drover.stream AS s (pipeline, epoch, position) VALUES ($1, $2, $3)
+		ON CONFLICT (pipeline) DO UPDATE SET epoch = excluded.epoch, updated = now(),
+			position = coalesce(s.position, excluded.position)
+		WHERE s.epoch <= excluded.epoch AND NOT ($4 AND (s.epoch = excluded.epoch
+			OR excluded.epoch <= coalesce((SELECT max(c.epoch) FROM drover.chunk c WHERE c.pipeline = $1), 0))) RETURNING s.epoch`,
+		req.Pipeline, int64(req.Epoch), initial, owner != s.cfg.Owner).Scan(&held)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fencedOut("target › stream of "+req.Pipeline, req.Epoch)
 	}
-	return mapError(err, "target › drover.stream")
+	if err == nil {
+		_, err = tx.Exec(ctx, "UPDATE drover.pipeline SET fence = greatest(fence, $2), owner = $3 WHERE name = $1 AND (fence < $2 OR owner <> $3)",
+			req.Pipeline, int64(req.Epoch), s.cfg.Owner)
+	}
+	return err
 }
 
 // execer is a session or a transaction.
@@ -101,10 +145,10 @@ func keepMemo(ctx context.Context, conn execer, pipeline string, memo []byte) er
 // recall reads position, epochs, memo and finished chunks.
 func recall(ctx context.Context, conn *pgx.Conn, pipeline string, resp *connectorv1.RecoverResponse) error {
 	err := conn.QueryRow(ctx, `SELECT coalesce(s.epoch, 0), coalesce(s.position, ''), coalesce(p.memo, ''),
-			greatest(coalesce(s.epoch, 0), coalesce((SELECT max(epoch) FROM drover.chunk WHERE pipeline = $1), 0))
+			greatest(coalesce(s.epoch, 0), coalesce((SELECT max(epoch) FROM drover.chunk WHERE pipeline = $1), 0)), coalesce(p.owner, '')
 		FROM (SELECT $1::text AS name) n LEFT JOIN drover.stream s ON s.pipeline = n.name
 			LEFT JOIN drover.pipeline p ON p.name = n.name`, pipeline).
-		Scan(&resp.Epoch, &resp.Position, &resp.Memo, &resp.MaxEpoch)
+		Scan(&resp.Epoch, &resp.Position, &resp.Memo, &resp.MaxEpoch, &resp.Owner)
 	if err != nil {
 		return mapError(err, "target › drover.stream")
 	}
@@ -159,12 +203,17 @@ func (s *Sink) Reset(ctx context.Context, req *connectorv1.ResetRequest) (*conne
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := s.ensureBookkeeping(ctx, conn); err != nil {
+	if err := s.books(ctx, conn); err != nil {
 		return nil, err
 	}
 	resp := &connectorv1.ResetResponse{}
 	err = s.whileEnding(ctx, conn, req.Epoch, func() error {
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return reset(ctx, tx, req, resp) })
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if err := s.stillOurs(ctx, tx, req.Pipeline); err != nil {
+				return err
+			}
+			return reset(ctx, tx, req, resp)
+		})
 	})
 	return resp, mapError(err, "target")
 }
@@ -252,57 +301,6 @@ func rangesOf(chunks []*rowv1.Chunk) ranges {
 		r.from, r.to, r.read = append(r.from, c.Keys.GetFrom()), append(r.to, c.Keys.GetTo()), append(r.read, c.ReadRange)
 	}
 	return r
-}
-
-// Release forgets the pipeline at the target, and the schema drover with the last one. Rows stay.
-func (s *Sink) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (*connectorv1.ReleaseResponse, error) {
-	conn, err := connect(ctx, s.cfg, "release", connectorv1.Role_ROLE_SINK)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	resp := &connectorv1.ReleaseResponse{}
-	if found, err := bookkeepingFound(ctx, conn); err != nil || !found {
-		return resp, mapError(err, "target › schema drover")
-	}
-	if err := s.ensureBookkeeping(ctx, conn); err != nil {
-		return nil, err
-	}
-	s.tokens.mu.Lock()
-	s.tokens.made = false
-	s.tokens.mu.Unlock()
-	if err := fault.Point("tokens.before-drop"); err != nil {
-		return nil, err
-	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return release(ctx, tx, req.Pipeline, resp) })
-	return resp, errors.Join(mapError(err, "target › schema drover"), fault.Point("tokens.after-drop"))
-}
-
-func release(ctx context.Context, tx pgx.Tx, pipeline string, resp *connectorv1.ReleaseResponse) error {
-	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(bookkeepingLock)); err != nil {
-		return err
-	}
-	for _, stmt := range []string{
-		"DELETE FROM drover.stream WHERE pipeline = $1", "DELETE FROM drover.chunk WHERE pipeline = $1",
-		"DELETE FROM drover.step WHERE pipeline = $1", "DELETE FROM drover.key_coverage WHERE pipeline = $1",
-		"DELETE FROM drover.aside WHERE pipeline = $1",
-	} {
-		if _, err := tx.Exec(ctx, stmt, pipeline); err != nil {
-			return err
-		}
-	}
-	tag, err := tx.Exec(ctx, "DELETE FROM drover.pipeline WHERE name = $1", pipeline)
-	if err != nil {
-		return err
-	}
-	if tag.RowsAffected() > 0 {
-		resp.Removed = append(resp.Removed, "tokens of pipeline "+pipeline)
-	}
-	var left bool
-	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM drover.pipeline)").Scan(&left); err != nil || left {
-		return err
-	}
-	return dropOwn(ctx, tx, resp)
 }
 
 // targetName is the quoted name of a table at the target.

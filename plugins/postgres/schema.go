@@ -97,7 +97,7 @@ func (r *schemaRun) load(ctx context.Context) error {
 		return err
 	}
 	defer r.put(conn)
-	if err := r.s.ensureBookkeeping(ctx, conn); err != nil {
+	if err := r.s.books(ctx, conn); err != nil {
 		return err
 	}
 	rows, err := conn.Query(ctx, "SELECT step FROM drover.step WHERE pipeline = $1", r.req.Pipeline)

@@ -34,7 +34,7 @@ func (r *schemaRun) transact(ctx context.Context, conn *pgx.Conn, steps []*conne
 		}
 		b.WriteString("(" + literal(r.req.Pipeline) + ", '" + stepKey(st) + "')")
 	}
-	b.WriteString(" ON CONFLICT DO NOTHING;\nCOMMIT")
+	b.WriteString(" ON CONFLICT DO NOTHING;\n" + r.s.ownerGuard(r.req.Pipeline) + "COMMIT")
 	if err := fault.Point("schema.before-commit"); err != nil {
 		return err
 	}
@@ -70,9 +70,15 @@ func (r *schemaRun) single(ctx context.Context, conn *pgx.Conn, st *connectorv1.
 		pieces = pieces && err != nil
 	}
 	resp := &connectorv1.ApplySchemaResponse{Step: st.Id, Seconds: time.Since(start).Seconds()}
-	switch {
-	case err != nil && lost(conn, err):
+	if err != nil && lost(conn, err) {
 		return mapError(err, "target › "+st.Kind+" "+st.Object)
+	}
+	if err != nil { // the statement may be without fault
+		if own := r.s.stillOurs(ctx, conn, r.req.Pipeline); own != nil {
+			return own
+		}
+	}
+	switch {
 	case pieces:
 		if resp.Problem, err = r.piecewise(ctx, conn, st); err != nil {
 			return err

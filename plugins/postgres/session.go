@@ -22,7 +22,9 @@ type Config struct {
 	Password string
 	// Pipeline names the sessions in pg_stat_activity.
 	Pipeline string
-	Options  map[string]string
+	// Owner is under whom the sink writes; empty: nobody asks.
+	Owner   string
+	Options map[string]string
 	// Budget is how many bytes may be held in buffers; 0 means defaultBudget.
 	Budget int64
 }

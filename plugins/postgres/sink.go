@@ -14,6 +14,7 @@ type Sink struct {
 	base base
 
 	tokens   tokens
+	held     ownerLock
 	writers  writers
 	flusher  flusher
 	appliers appliers

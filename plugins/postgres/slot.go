@@ -124,7 +124,7 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 				return nil, err
 			}
 		}
-		return prepared(state.confirmed, true), nil
+		return prepared(name, state.confirmed, true), nil
 	}
 	if err := fault.Point("slot.before-create"); err != nil {
 		return nil, err
@@ -133,11 +133,12 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 	if err := errors.Join(err, fault.Point("slot.after-create")); err != nil {
 		return nil, err
 	}
-	return prepared(lsn, false), nil
+	return prepared(name, lsn, false), nil
 }
 
-func prepared(lsn uint64, existed bool) *connectorv1.PrepareResponse {
-	return &connectorv1.PrepareResponse{Position: position(lsn, lsn), Printable: formatLSN(lsn), Existed: existed}
+func prepared(name string, lsn uint64, existed bool) *connectorv1.PrepareResponse {
+	return &connectorv1.PrepareResponse{Position: position(lsn, lsn), Printable: formatLSN(lsn), Existed: existed,
+		Made: []string{"slot " + name, "publication " + name}}
 }
 
 func checkLog(ctx context.Context, conn *pgx.Conn) error {

@@ -26,6 +26,7 @@ CREATE SCHEMA IF NOT EXISTS drover;
 CREATE TABLE IF NOT EXISTS drover.pipeline (
 	name text PRIMARY KEY, version int NOT NULL, memo bytea, fence bigint NOT NULL DEFAULT 0,
 	created timestamptz NOT NULL DEFAULT now());
+ALTER TABLE drover.pipeline ADD COLUMN IF NOT EXISTS owner text NOT NULL DEFAULT '';
 CREATE TABLE IF NOT EXISTS drover.stream (
 	pipeline text PRIMARY KEY, epoch bigint NOT NULL, position bytea, updated timestamptz NOT NULL DEFAULT now())
 	WITH (fillfactor = 50);
@@ -55,6 +56,13 @@ type tokens struct {
 	made bool
 }
 
+// forget: they may be gone.
+func (t *tokens) forget() {
+	t.mu.Lock()
+	t.made = false
+	t.mu.Unlock()
+}
+
 // ensureBookkeeping creates the schema drover and its tables. Idempotent and safe against itself.
 func (s *Sink) ensureBookkeeping(ctx context.Context, conn *pgx.Conn) error {
 	s.tokens.mu.Lock()
@@ -62,8 +70,9 @@ func (s *Sink) ensureBookkeeping(ctx context.Context, conn *pgx.Conn) error {
 	if s.tokens.made {
 		return nil
 	}
-	var found bool // all of it: what an older Drover made has no table of tables set aside
-	err := conn.QueryRow(ctx, "SELECT to_regclass('drover.aside') IS NOT NULL").Scan(&found)
+	var found bool // all of it: what an older Drover made has no table of tables set aside, and no owners
+	err := conn.QueryRow(ctx, `SELECT to_regclass('drover.aside') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute
+		WHERE attrelid = to_regclass('drover.pipeline') AND attname = 'owner')`).Scan(&found)
 	if err == nil && !found {
 		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(bookkeepingLock)); err != nil {

@@ -83,7 +83,7 @@ func (s *Sink) writer(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ensureBookkeeping(ctx, conn); err != nil {
+	if err := s.books(ctx, conn); err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
 		return nil, err
 	}

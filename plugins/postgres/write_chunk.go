@@ -83,13 +83,13 @@ func (w *chunkWriter) begin(ctx context.Context) error {
 	r := rangesOf(w.open.Chunks)
 	raised := 0
 	err := w.sink.whileEnding(ctx, w.conn, w.open.Epoch, func() error {
-		tag, err := w.conn.Exec(ctx, `WITH p AS (SELECT FROM drover.pipeline WHERE name = $1 AND fence <= $2 FOR SHARE)
+		tag, err := w.conn.Exec(ctx, `WITH p AS (SELECT FROM drover.pipeline WHERE name = $1 AND fence <= $2 AND owner = $9 FOR SHARE)
 			INSERT INTO drover.chunk AS c (pipeline, chunk, epoch, key_from, key_to, read_range, est_rows, est_bytes)
 			SELECT $1, u.a, $2, u.b, u.c, u.d, u.e, u.f
 			FROM p, unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bigint[], $8::bigint[]) AS u(a, b, c, d, e, f)
 			ON CONFLICT (pipeline, chunk) DO UPDATE SET epoch = excluded.epoch, key_from = excluded.key_from, key_to = excluded.key_to,
 				read_range = excluded.read_range WHERE c.epoch <= excluded.epoch AND NOT c.written`,
-			w.open.Pipeline, int64(w.open.Epoch), r.ids, r.from, r.to, r.read, r.rows, r.bytes)
+			w.open.Pipeline, int64(w.open.Epoch), r.ids, r.from, r.to, r.read, r.rows, r.bytes, w.sink.cfg.Owner)
 		raised = int(tag.RowsAffected())
 		return err
 	})
@@ -102,7 +102,8 @@ func (w *chunkWriter) begin(ctx context.Context) error {
 // recallStored explains why some chunks could not be fenced: they are written, or a newer epoch owns them or all.
 func (w *chunkWriter) recallStored(ctx context.Context, ids []int64, raised int) error {
 	rows, err := w.conn.Query(ctx, `SELECT chunk, rows, bytes, digest, row_sum, coverage FROM drover.chunk
-		WHERE pipeline = $1 AND chunk = ANY ($2) AND written`, w.open.Pipeline, ids)
+		WHERE pipeline = $1 AND chunk = ANY ($2) AND written AND EXISTS (SELECT FROM drover.pipeline WHERE name = $1 AND owner = $3)`,
+		w.open.Pipeline, ids, w.sink.cfg.Owner)
 	if err != nil {
 		return err
 	}
@@ -111,6 +112,9 @@ func (w *chunkWriter) recallStored(ctx context.Context, ids []int64, raised int)
 		return err
 	}
 	if raised+len(stored) < len(ids) {
+		if err := w.sink.stillOurs(ctx, w.conn, w.open.Pipeline); err != nil {
+			return err
+		}
 		return fencedOut("target › chunks of "+w.open.Pipeline, w.open.Epoch)
 	}
 	w.stored = map[uint64]*rowv1.ChunkResult{}

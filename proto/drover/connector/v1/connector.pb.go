@@ -284,7 +284,10 @@ type OpenRequest struct {
 	// Tells sessions of this pipeline apart in the database (application_name).
 	Pipeline string `protobuf:"bytes,5,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
 	// Bytes this connector may hold in buffers.
-	MemoryBudget  int64 `protobuf:"varint,6,opt,name=memory_budget,json=memoryBudget,proto3" json:"memory_budget,omitempty"`
+	MemoryBudget int64 `protobuf:"varint,6,opt,name=memory_budget,json=memoryBudget,proto3" json:"memory_budget,omitempty"`
+	// Whose pipeline this is: coordinators that share their state have one owner, all others another. A sink writes nothing
+	// under a pipeline that its database says is another owner's. Empty: that is not looked at.
+	Owner         string `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,6 +362,13 @@ func (x *OpenRequest) GetMemoryBudget() int64 {
 		return x.MemoryBudget
 	}
 	return 0
+}
+
+func (x *OpenRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 type OpenResponse struct {
@@ -1153,7 +1163,9 @@ type PrepareResponse struct {
 	Position  []byte `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
 	Printable string `protobuf:"bytes,2,opt,name=printable,proto3" json:"printable,omitempty"`
 	// The slot existed already.
-	Existed       bool `protobuf:"varint,3,opt,name=existed,proto3" json:"existed,omitempty"`
+	Existed bool `protobuf:"varint,3,opt,name=existed,proto3" json:"existed,omitempty"`
+	// What is there at the source now for this pipeline, such as "slot drover_shop": it stays until Release.
+	Made          []string `protobuf:"bytes,4,rep,name=made,proto3" json:"made,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1207,6 +1219,13 @@ func (x *PrepareResponse) GetExisted() bool {
 		return x.Existed
 	}
 	return false
+}
+
+func (x *PrepareResponse) GetMade() []string {
+	if x != nil {
+		return x.Made
+	}
+	return nil
 }
 
 type ReleaseRequest struct {
@@ -2255,7 +2274,10 @@ type RecoverRequest struct {
 	// Stored with the pipeline (may be empty: keep).
 	Memo []byte `protobuf:"bytes,5,opt,name=memo,proto3" json:"memo,omitempty"`
 	// Tell the chunks too, with their ranges: those written and those planned.
-	Chunks        bool `protobuf:"varint,6,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	Chunks bool `protobuf:"varint,6,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	// With epoch: make the pipeline ours when it is nobody's, or that of an owner of whom no session is left. Without take it
+	// has to be ours already.
+	Take          bool `protobuf:"varint,7,opt,name=take,proto3" json:"take,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2332,19 +2354,29 @@ func (x *RecoverRequest) GetChunks() bool {
 	return false
 }
 
+func (x *RecoverRequest) GetTake() bool {
+	if x != nil {
+		return x.Take
+	}
+	return false
+}
+
 type RecoverResponse struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Found    bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
-	Epoch    uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Position []byte                 `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
-	Written  []*v1.ChunkResult      `protobuf:"bytes,4,rep,name=written,proto3" json:"written,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Something of the pipeline is there, more than who owns it.
+	Found    bool              `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
+	Epoch    uint64            `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Position []byte            `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	Written  []*v1.ChunkResult `protobuf:"bytes,4,rep,name=written,proto3" json:"written,omitempty"`
 	// Highest epoch seen on any unit of this pipeline.
 	MaxEpoch uint64 `protobuf:"varint,5,opt,name=max_epoch,json=maxEpoch,proto3" json:"max_epoch,omitempty"`
 	// What the pipeline's tables and spec were when it was created, as the coordinator stored it.
 	Memo   []byte      `protobuf:"bytes,6,opt,name=memo,proto3" json:"memo,omitempty"`
 	Chunks []*v1.Chunk `protobuf:"bytes,7,rep,name=chunks,proto3" json:"chunks,omitempty"`
 	// Tables that are set aside.
-	Aside         []*Aside `protobuf:"bytes,8,rep,name=aside,proto3" json:"aside,omitempty"`
+	Aside []*Aside `protobuf:"bytes,8,rep,name=aside,proto3" json:"aside,omitempty"`
+	// Whose it is. Empty: nobody's.
+	Owner         string `protobuf:"bytes,9,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2433,6 +2465,13 @@ func (x *RecoverResponse) GetAside() []*Aside {
 		return x.Aside
 	}
 	return nil
+}
+
+func (x *RecoverResponse) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // Aside is a table whose changes are dropped from some position on: it is not in sync, whatever chunks say, until a
@@ -3089,14 +3128,15 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x05roles\x18\x04 \x03(\x0e2\x19.drover.connector.v1.RoleR\x05roles\x12\x1c\n" +
 	"\tabilities\x18\x05 \x03(\tR\tabilities\x12#\n" +
 	"\rconfig_schema\x18\x06 \x01(\tR\fconfigSchema\x12'\n" +
-	"\x0fposition_format\x18\a \x01(\tR\x0epositionFormat\"\xb0\x02\n" +
+	"\x0fposition_format\x18\a \x01(\tR\x0epositionFormat\"\xc6\x02\n" +
 	"\vOpenRequest\x12-\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1a\n" +
 	"\bpassword\x18\x03 \x01(\tR\bpassword\x12G\n" +
 	"\aoptions\x18\x04 \x03(\v2-.drover.connector.v1.OpenRequest.OptionsEntryR\aoptions\x12\x1a\n" +
 	"\bpipeline\x18\x05 \x01(\tR\bpipeline\x12#\n" +
-	"\rmemory_budget\x18\x06 \x01(\x03R\fmemoryBudget\x1a:\n" +
+	"\rmemory_budget\x18\x06 \x01(\x03R\fmemoryBudget\x12\x14\n" +
+	"\x05owner\x18\a \x01(\tR\x05owner\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xde\x01\n" +
@@ -3170,11 +3210,12 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12,\n" +
 	"\x06tables\x18\x02 \x03(\v2\x14.drover.row.v1.TableR\x06tables\x12\x16\n" +
 	"\x06settle\x18\x03 \x01(\bR\x06settle\x12\x12\n" +
-	"\x04anew\x18\x04 \x03(\rR\x04anew\"e\n" +
+	"\x04anew\x18\x04 \x03(\rR\x04anew\"y\n" +
 	"\x0fPrepareResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\fR\bposition\x12\x1c\n" +
 	"\tprintable\x18\x02 \x01(\tR\tprintable\x12\x18\n" +
-	"\aexisted\x18\x03 \x01(\bR\aexisted\"[\n" +
+	"\aexisted\x18\x03 \x01(\bR\aexisted\x12\x12\n" +
+	"\x04made\x18\x04 \x03(\tR\x04made\"[\n" +
 	"\x0eReleaseRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12-\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\"+\n" +
@@ -3251,14 +3292,15 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x04step\x18\x01 \x01(\rR\x04step\x12\x18\n" +
 	"\askipped\x18\x02 \x01(\bR\askipped\x126\n" +
 	"\aproblem\x18\x03 \x01(\v2\x1c.drover.connector.v1.ProblemR\aproblem\x12\x18\n" +
-	"\aseconds\x18\x04 \x01(\x01R\aseconds\"\xb1\x01\n" +
+	"\aseconds\x18\x04 \x01(\x01R\aseconds\"\xc5\x01\n" +
 	"\x0eRecoverRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12)\n" +
 	"\x10initial_position\x18\x03 \x01(\fR\x0finitialPosition\x12\x16\n" +
 	"\x06create\x18\x04 \x01(\bR\x06create\x12\x12\n" +
 	"\x04memo\x18\x05 \x01(\fR\x04memo\x12\x16\n" +
-	"\x06chunks\x18\x06 \x01(\bR\x06chunks\"\xa0\x02\n" +
+	"\x06chunks\x18\x06 \x01(\bR\x06chunks\x12\x12\n" +
+	"\x04take\x18\a \x01(\bR\x04take\"\xb6\x02\n" +
 	"\x0fRecoverResponse\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -3267,7 +3309,8 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\tmax_epoch\x18\x05 \x01(\x04R\bmaxEpoch\x12\x12\n" +
 	"\x04memo\x18\x06 \x01(\fR\x04memo\x12,\n" +
 	"\x06chunks\x18\a \x03(\v2\x14.drover.row.v1.ChunkR\x06chunks\x120\n" +
-	"\x05aside\x18\b \x03(\v2\x1a.drover.connector.v1.AsideR\x05aside\"5\n" +
+	"\x05aside\x18\b \x03(\v2\x1a.drover.connector.v1.AsideR\x05aside\x12\x14\n" +
+	"\x05owner\x18\t \x01(\tR\x05owner\"5\n" +
 	"\x05Aside\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\fR\x06reason\"\x8a\x02\n" +

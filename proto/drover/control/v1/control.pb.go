@@ -1274,7 +1274,9 @@ type ApplyRequest struct {
 	Spec  *Spec                  `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	Start bool                   `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
 	// Load tables again that have failed.
-	Retry         bool `protobuf:"varint,3,opt,name=retry,proto3" json:"retry,omitempty"`
+	Retry bool `protobuf:"varint,3,opt,name=retry,proto3" json:"retry,omitempty"`
+	// A single command asks: what it began with other databases, or lost to another coordinator, is begun anew.
+	Anew          bool `protobuf:"varint,4,opt,name=anew,proto3" json:"anew,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1326,6 +1328,13 @@ func (x *ApplyRequest) GetStart() bool {
 func (x *ApplyRequest) GetRetry() bool {
 	if x != nil {
 		return x.Retry
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetAnew() bool {
+	if x != nil {
+		return x.Anew
 	}
 	return false
 }
@@ -2909,11 +2918,12 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x05R\aversion\x12+\n" +
 	"\x04spec\x18\x02 \x01(\v2\x17.drover.control.v1.SpecR\x04spec\x12'\n" +
 	"\x0fsource_identity\x18\x03 \x01(\tR\x0esourceIdentity\x12?\n" +
-	"\acatalog\x18\x04 \x01(\v2%.drover.connector.v1.DiscoverResponseR\acatalog\"g\n" +
+	"\acatalog\x18\x04 \x01(\v2%.drover.connector.v1.DiscoverResponseR\acatalog\"{\n" +
 	"\fApplyRequest\x12+\n" +
 	"\x04spec\x18\x01 \x01(\v2\x17.drover.control.v1.SpecR\x04spec\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\bR\x05start\x12\x14\n" +
-	"\x05retry\x18\x03 \x01(\bR\x05retry\"v\n" +
+	"\x05retry\x18\x03 \x01(\bR\x05retry\x12\x12\n" +
+	"\x04anew\x18\x04 \x01(\bR\x04anew\"v\n" +
 	"\rApplyResponse\x12\x18\n" +
 	"\acreated\x18\x01 \x01(\bR\acreated\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\bR\achanged\x121\n" +

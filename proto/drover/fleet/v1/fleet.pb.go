@@ -1041,10 +1041,12 @@ type Endpoint struct {
 	Connector string                 `protobuf:"bytes,2,opt,name=connector,proto3" json:"connector,omitempty"`
 	Url       string                 `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// Secret reference: env:NAME, file:PATH, local:ID (held in this process), or empty.
-	Secret        string            `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
-	Options       map[string]string `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Role          v1.Role           `protobuf:"varint,6,opt,name=role,proto3,enum=drover.connector.v1.Role" json:"role,omitempty"`
-	Pipeline      string            `protobuf:"bytes,7,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Secret   string            `protobuf:"bytes,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	Options  map[string]string `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Role     v1.Role           `protobuf:"varint,6,opt,name=role,proto3,enum=drover.connector.v1.Role" json:"role,omitempty"`
+	Pipeline string            `protobuf:"bytes,7,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// See OpenRequest.
+	Owner         string `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1124,6 +1126,13 @@ func (x *Endpoint) GetRole() v1.Role {
 func (x *Endpoint) GetPipeline() string {
 	if x != nil {
 		return x.Pipeline
+	}
+	return ""
+}
+
+func (x *Endpoint) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -3812,7 +3821,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\tHeartbeat\x12\x1f\n" +
 	"\vsent_micros\x18\x01 \x01(\x03R\n" +
 	"sentMicros\"\a\n" +
-	"\x05Drain\"\xaf\x02\n" +
+	"\x05Drain\"\xc5\x02\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tconnector\x18\x02 \x01(\tR\tconnector\x12\x10\n" +
@@ -3820,7 +3829,8 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x06secret\x18\x04 \x01(\tR\x06secret\x12@\n" +
 	"\aoptions\x18\x05 \x03(\v2&.drover.fleet.v1.Endpoint.OptionsEntryR\aoptions\x12-\n" +
 	"\x04role\x18\x06 \x01(\x0e2\x19.drover.connector.v1.RoleR\x04role\x12\x1a\n" +
-	"\bpipeline\x18\a \x01(\tR\bpipeline\x1a:\n" +
+	"\bpipeline\x18\a \x01(\tR\bpipeline\x12\x14\n" +
+	"\x05owner\x18\b \x01(\tR\x05owner\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\t\n" +
