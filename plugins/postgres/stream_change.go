@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
@@ -124,11 +125,43 @@ func (st *streamer) relation(w *wire) error {
 	rel := &walRelation{table: table, typmd: map[string]int32{}}
 	was := st.rels[oid]
 	st.rels[oid] = rel
+	rel.stray, err = st.identify(oid, table)
+	if err == nil && !st.skip {
+		err = rel.stray
+	}
+	if err != nil {
+		return err
+	}
 	if rel.table == nil || rel.table.aside || st.skip {
 		rel.lazy = cols
 		return nil
 	}
 	return st.bind(rel, was, cols)
+}
+
+// identify refuses a relation that has the name of another one, or another name than it had: by name alone its rows would go into
+// a table that they are not of. Tables that are set aside are nobody's trouble any more.
+func (st *streamer) identify(oid uint32, named *streamTable) (stray, err error) {
+	var wrong []*rowv1.Table
+	if named != nil && !named.aside && named.t.GetNativeId() != 0 && named.t.GetNativeId() != oid {
+		wrong = append(wrong, named.t)
+	}
+	if index, ok := st.ids[oid]; ok && oid != 0 && (named == nil || named.t.GetIndex() != index) && !slices.Contains(st.aside, index) {
+		t, err := st.shelf.Table(index)
+		if err != nil {
+			return nil, err
+		}
+		wrong = append(wrong, t)
+	}
+	if len(wrong) == 0 {
+		return nil, nil
+	}
+	e := diag.SchemaChanged.New(streamWhere(wrong[0]), nil, "its name is that of another table now, or it has another name")
+	e.Table = wrong[0].GetIndex() + 1
+	for _, t := range wrong[1:] {
+		e.Also = append(e.Also, t.GetIndex()+1)
+	}
+	return e, nil
 }
 
 // bind maps the columns of a relation whose rows are wanted.
@@ -147,6 +180,9 @@ func (st *streamer) bind(rel, was *walRelation, cols []relColumn) error {
 		}
 	}
 	rel.place, rel.lazy = place, nil
+	if st.announce != nil {
+		st.announce(rel.table.t.GetIndex())
+	}
 	if n := len(place); n > len(st.vals) {
 		st.vals, st.before = make([]wireValue, n), make([]wireValue, n)
 	}
@@ -163,8 +199,8 @@ func (st *streamer) find(w *wire) (*walRelation, error) {
 	if rel == nil || !st.inTxn {
 		return nil, st.broken("a change of an unannounced table")
 	}
-	if rel.table == nil {
-		return nil, nil
+	if rel.stray != nil || rel.table == nil {
+		return nil, rel.stray
 	}
 	if rel.table.aside {
 		st.mention()
@@ -352,6 +388,9 @@ func (st *streamer) truncate(w *wire) error {
 		rel := st.rels[w.u32()]
 		if rel == nil {
 			return st.broken("a truncate of an unannounced table")
+		}
+		if rel.stray != nil {
+			return rel.stray
 		}
 		if rel.table != nil && rel.table.aside {
 			aside = true
