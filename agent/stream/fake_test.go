@@ -27,13 +27,14 @@ type fakeSource struct {
 	aside   []uint32
 	emitted int
 	floor   *rowv1.Floor
+	unread  int64
 	sent    atomic.Int64 // pieces of rows that are read again
 }
 
 func (s *fakeSource) Position(context.Context, *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &connectorv1.PositionResponse{Horizon: s.horizon, RetainedLogBytes: 7}, nil
+	return &connectorv1.PositionResponse{Horizon: s.horizon, RetainedLogBytes: 7, UnreadLogBytes: s.unread}, nil
 }
 
 func (s *fakeSource) Stream(ctx context.Context, start *connectorv1.StreamRequest_Start, acks <-chan []byte, emit func(*sdk.Frame) error) error {

@@ -20,6 +20,8 @@ type stats struct {
 	// read is up to where the log was received, readMicros the time of that at the source, unread the log after it.
 	read               []byte
 	readMicros, unread int64
+	// compared: the source has told once how much log it has.
+	compared bool
 	// trace is that of the last traced round that was committed.
 	trace string
 }
@@ -36,6 +38,9 @@ func (c *stats) applied(x sent) {
 		c.trace = x.trace
 	}
 }
+
+// known reports whether a lag can be told: of log of which nothing was received yet nobody knows the age.
+func (c *stats) known() bool { return c.compared && (c.unread == 0 || c.readMicros > 0) }
 
 // received notes how far the log was read.
 func (c *stats) received(h *rowv1.FrameHeader) {
@@ -115,6 +120,7 @@ func (s *Stream) Progress() *fleetv1.StreamProgress {
 		p.LagMicros = max(0, time.Now().UnixMicro()-at)
 	}
 	s.lags(p, time.Now())
+	p.LagKnown, p.LagMicros = s.stats.known(), max(p.LagMicros, p.ReadLagMicros)
 	return p
 }
 

@@ -248,7 +248,7 @@ func failureOf(d *diag.Error) view.Failure {
 var refused = map[string]bool{
 	diag.WalLevel.ID: true, diag.NoReplication.ID: true, diag.NoSlotFree.ID: true, diag.NoWalsender.ID: true, diag.NoIdentity.ID: true,
 	diag.RowSecurity.ID: true, diag.NoCreate.ID: true, diag.Standby.ID: true, diag.NoRight.ID: true, diag.MissingObject.ID: true,
-	diag.NotEmpty.ID: true, diag.NameTaken.ID: true, diag.ReadOnly.ID: true, diag.TargetRights.ID: true, diag.ReplicaRole.ID: true, diag.TooOld.ID: true,
+	diag.NotEmpty.ID: true, diag.SharedTarget.ID: true, diag.NameTaken.ID: true, diag.ReadOnly.ID: true, diag.TargetRights.ID: true, diag.ReplicaRole.ID: true, diag.TooOld.ID: true,
 }
 
 func exitCode(d *diag.Error) int {

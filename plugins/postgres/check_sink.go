@@ -41,6 +41,9 @@ func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*conne
 		}
 		f.sinkServer(facts[0])
 		f.sinkVersion(facts[0], req.SourceVersion)
+		if err := f.neighbours(ctx, tx, req.Pipeline); err != nil {
+			return err
+		}
 		if err := f.sinkTables(ctx, tx, facts[0], req); err != nil {
 			return err
 		}
@@ -64,6 +67,24 @@ func (f *findings) sinkServer(s *sinkFacts) {
 		letSilence(int(s.Version)/10000, s.Role))
 	f.check(s.Encoding != "UTF8", diag.MissingObject, db, "its encoding is "+s.Encoding+": text of other scripts cannot be stored",
 		"CREATE DATABASE "+ident(s.Database)+" ENCODING 'UTF8' TEMPLATE template0;  -- after renaming this one")
+}
+
+// neighbours are the other pipelines whose tables are known here.
+func (f *findings) neighbours(ctx context.Context, tx pgx.Tx, pipeline string) error {
+	var there bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'drover'
+		AND c.relname = 'pipeline' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))`).Scan(&there)
+	if err != nil || !there {
+		return err
+	}
+	found, err := list[struct {
+		Pipeline string
+		Memo     []byte
+	}](ctx, tx, "SELECT name, memo FROM drover.pipeline WHERE memo IS NOT NULL AND name <> "+literal(pipeline)+" ORDER BY 1")
+	for _, n := range found {
+		f.Neighbours = append(f.Neighbours, &connectorv1.Neighbour{Pipeline: n.Pipeline, Memo: n.Memo})
+	}
+	return err
 }
 
 type sinkTable struct {

@@ -465,11 +465,12 @@ type Status struct {
 	// What chunks in flight have moved. It is not in rows_loaded and bytes_loaded: those are acknowledged by the target.
 	RowsInFlight  int64 `protobuf:"varint,41,opt,name=rows_in_flight,json=rowsInFlight,proto3" json:"rows_in_flight,omitempty"`
 	BytesInFlight int64 `protobuf:"varint,42,opt,name=bytes_in_flight,json=bytesInFlight,proto3" json:"bytes_in_flight,omitempty"`
-	// When the first and the last of tables_equal were found equal.
-	EqualSinceMicros int64 `protobuf:"varint,43,opt,name=equal_since_micros,json=equalSinceMicros,proto3" json:"equal_since_micros,omitempty"`
-	EqualUntilMicros int64 `protobuf:"varint,44,opt,name=equal_until_micros,json=equalUntilMicros,proto3" json:"equal_until_micros,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// When the first of tables_equal was found equal: nothing is compared again by itself.
+	EqualAtMicros int64 `protobuf:"varint,43,opt,name=equal_at_micros,json=equalAtMicros,proto3" json:"equal_at_micros,omitempty"`
+	// Tables that are loaded once, and whose changes the source does not log: they are in neither tables_compared nor tables_equal.
+	TablesNotFollowed int64 `protobuf:"varint,44,opt,name=tables_not_followed,json=tablesNotFollowed,proto3" json:"tables_not_followed,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
@@ -796,16 +797,16 @@ func (x *Status) GetBytesInFlight() int64 {
 	return 0
 }
 
-func (x *Status) GetEqualSinceMicros() int64 {
+func (x *Status) GetEqualAtMicros() int64 {
 	if x != nil {
-		return x.EqualSinceMicros
+		return x.EqualAtMicros
 	}
 	return 0
 }
 
-func (x *Status) GetEqualUntilMicros() int64 {
+func (x *Status) GetTablesNotFollowed() int64 {
 	if x != nil {
-		return x.EqualUntilMicros
+		return x.TablesNotFollowed
 	}
 	return 0
 }
@@ -2841,7 +2842,7 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x11heartbeat_seconds\x18\x10 \x01(\x03R\x10heartbeatSeconds\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe6\r\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe2\r\n" +
 	"\x06Status\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12.\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x121\n" +
@@ -2896,9 +2897,9 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\bproblems\x18' \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12#\n" +
 	"\rload_fraction\x18( \x01(\x01R\floadFraction\x12$\n" +
 	"\x0erows_in_flight\x18) \x01(\x03R\frowsInFlight\x12&\n" +
-	"\x0fbytes_in_flight\x18* \x01(\x03R\rbytesInFlight\x12,\n" +
-	"\x12equal_since_micros\x18+ \x01(\x03R\x10equalSinceMicros\x12,\n" +
-	"\x12equal_until_micros\x18, \x01(\x03R\x10equalUntilMicros\"\x85\x01\n" +
+	"\x0fbytes_in_flight\x18* \x01(\x03R\rbytesInFlight\x12&\n" +
+	"\x0fequal_at_micros\x18+ \x01(\x03R\requalAtMicros\x12.\n" +
+	"\x13tables_not_followed\x18, \x01(\x03R\x11tablesNotFollowed\"\x85\x01\n" +
 	"\tPhaseTime\x12.\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x12%\n" +
 	"\x0estarted_micros\x18\x02 \x01(\x03R\rstartedMicros\x12!\n" +
