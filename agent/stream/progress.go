@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -20,8 +21,9 @@ type stats struct {
 	// read is up to where the log was received, readMicros the time of that at the source, unread the log after it.
 	read               []byte
 	readMicros, unread int64
-	// compared: the source has told once how much log it has.
+	// compared: the source has told once how much log it has, and end is where that ended.
 	compared bool
+	end      []byte
 	// trace is that of the last traced round that was committed.
 	trace string
 }
@@ -54,7 +56,10 @@ func (c *stats) received(h *rowv1.FrameHeader) {
 			c.readMicros = k.RoundBegin.CommitMicros[n-1]
 		}
 	case *rowv1.FrameHeader_Idle:
-		c.read, c.readMicros, c.unread = k.Idle.Position, k.Idle.SourceMicros, 0
+		c.read, c.readMicros = k.Idle.Position, k.Idle.SourceMicros
+		if bytes.Compare(c.read, c.end) >= 0 { // a server also says where it is while it passes over what is not ours
+			c.unread = 0
+		}
 	}
 }
 

@@ -248,6 +248,7 @@ func (s *Stream) horizon(ctx context.Context) (*connectorv1.PositionResponse, er
 	defer s.mu.Unlock()
 	s.gate.Horizon(p.Horizon)
 	s.stats.retained, s.stats.unread, s.stats.compared = p.RetainedLogBytes, p.UnreadLogBytes, true
+	s.stats.end = p.Position
 	return p, nil
 }
 

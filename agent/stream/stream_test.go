@@ -66,16 +66,24 @@ func TestStream_AcksOnlyWhatTheTargetHasCommitted(t *testing.T) {
 // what is unread counts.
 func TestProgress_TellsNoLagThatItDoesNotKnow(t *testing.T) {
 	r := prepare(t, 0)
-	r.source.unread = 100 << 20
+	r.source.end = pos(30)
 	r.run()
 	r.eventually("a first look at the log", func() bool { r.stream.mu.Lock(); defer r.stream.mu.Unlock(); return r.stream.stats.compared })
 	if p := r.stream.Progress(); p.LagKnown {
 		t.Errorf("nothing was received of %d bytes, and the lag is told: %v", p.ReadLagBytes, p)
 	}
 	r.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Idle{Idle: &rowv1.Idle{Position: pos(20), SourceMicros: 1}}}, nil)
+	r.eventually("what is unread behind the mark", func() bool { p := r.stream.Progress(); return p.LagKnown && p.ReadLagBytes > 0 && p.LagMicros > 0 })
+	r.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Idle{Idle: &rowv1.Idle{Position: pos(30), SourceMicros: 1}}}, nil)
 	r.eventually("the idle mark", func() bool { p := r.stream.Progress(); return p.LagKnown && p.ReadLagBytes == 0 && p.LagMicros == 0 })
+	r.source.mu.Lock()
+	r.source.end = pos(40)
+	r.source.mu.Unlock()
 	r.stream.poll.ring()
-	r.eventually("what is unread", func() bool { p := r.stream.Progress(); return p.ReadLagBytes > 0 && p.LagMicros == p.ReadLagMicros && p.LagMicros > 0 })
+	r.eventually("what is unread", func() bool {
+		p := r.stream.Progress()
+		return p.ReadLagBytes > 0 && p.LagMicros == p.ReadLagMicros && p.LagMicros > 0
+	})
 	r.stop()
 }
 
