@@ -59,7 +59,8 @@ func TestCopy_ShowsHowFarASingleChunkIs(t *testing.T) {
 func TestProgress_NoLagIsToldThatIsNotKnown(t *testing.T) {
 	v, p := follows(t, "lagging")
 	p.Stop(20 * time.Second)
-	dev.MustExec(t, v.source, "UPDATE a SET n = n + 1")
+	// The server has to read all this before it has anything to send.
+	dev.MustExec(t, v.source, "CREATE TABLE noise AS SELECT i FROM generate_series(1, 1000000) i", "DROP TABLE noise", "UPDATE a SET n = n + 1")
 	conn, err := pgx.Connect(t.Context(), v.target)
 	if err != nil {
 		t.Fatal(err)
