@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -27,13 +28,18 @@ type fakeSource struct {
 	aside   []uint32
 	emitted int
 	floor   *rowv1.Floor
+	end     []byte       // of the log; what is received up to it leaves nothing unread
 	sent    atomic.Int64 // pieces of rows that are read again
 }
 
-func (s *fakeSource) Position(context.Context, *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error) {
+func (s *fakeSource) Position(_ context.Context, req *connectorv1.PositionRequest) (*connectorv1.PositionResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &connectorv1.PositionResponse{Horizon: s.horizon, RetainedLogBytes: 7}, nil
+	unread := int64(0)
+	if bytes.Compare(req.Received, s.end) < 0 {
+		unread = 100 << 20
+	}
+	return &connectorv1.PositionResponse{Horizon: s.horizon, RetainedLogBytes: 7, UnreadLogBytes: unread, Position: s.end}, nil
 }
 
 func (s *fakeSource) Stream(ctx context.Context, start *connectorv1.StreamRequest_Start, acks <-chan []byte, emit func(*sdk.Frame) error) error {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -20,6 +21,9 @@ type stats struct {
 	// read is up to where the log was received, readMicros the time of that at the source, unread the log after it.
 	read               []byte
 	readMicros, unread int64
+	// compared: the source has told once how much log it has, and end is where that ended.
+	compared bool
+	end      []byte
 	// trace is that of the last traced round that was committed.
 	trace string
 }
@@ -37,6 +41,9 @@ func (c *stats) applied(x sent) {
 	}
 }
 
+// known reports whether a lag can be told: of log of which nothing was received yet nobody knows the age.
+func (c *stats) known() bool { return c.compared && (c.unread == 0 || c.readMicros > 0) }
+
 // received notes how far the log was read.
 func (c *stats) received(h *rowv1.FrameHeader) {
 	switch k := h.Kind.(type) {
@@ -49,7 +56,10 @@ func (c *stats) received(h *rowv1.FrameHeader) {
 			c.readMicros = k.RoundBegin.CommitMicros[n-1]
 		}
 	case *rowv1.FrameHeader_Idle:
-		c.read, c.readMicros, c.unread = k.Idle.Position, k.Idle.SourceMicros, 0
+		c.read, c.readMicros = k.Idle.Position, k.Idle.SourceMicros
+		if bytes.Compare(c.read, c.end) >= 0 { // a server also says where it is while it passes over what is not ours
+			c.unread = 0
+		}
 	}
 }
 
@@ -115,6 +125,7 @@ func (s *Stream) Progress() *fleetv1.StreamProgress {
 		p.LagMicros = max(0, time.Now().UnixMicro()-at)
 	}
 	s.lags(p, time.Now())
+	p.LagKnown, p.LagMicros = s.stats.known(), max(p.LagMicros, p.ReadLagMicros)
 	return p
 }
 

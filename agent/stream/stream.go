@@ -141,6 +141,7 @@ func (s *Stream) recover(ctx context.Context) error {
 	s.mu.Lock()
 	s.gate = gate
 	s.feed.committed, s.feed.released = from, from
+	s.stats.read = from
 	s.mu.Unlock()
 	s.aside = aside(w.Gate)
 	if len(w.Packed) > 0 { // connectors get the pages, and the gate has been told
@@ -207,6 +208,10 @@ func (s *Stream) runPoller(ctx context.Context) error {
 	drained := context.AfterFunc(drainContext(ctx), cancel)
 	defer drained()
 	for {
+		if _, err := s.horizon(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		s.work.ring()
 		var bell <-chan struct{}
 		wait := s.pollEvery()
 		if wait == pollSlow || wait == pollIdle {
@@ -215,10 +220,6 @@ func (s *Stream) runPoller(ctx context.Context) error {
 		if !sleep(ctx, wait, bell) {
 			return nil
 		}
-		if _, err := s.horizon(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
-		s.work.ring()
 	}
 }
 
@@ -246,7 +247,8 @@ func (s *Stream) horizon(ctx context.Context) (*connectorv1.PositionResponse, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gate.Horizon(p.Horizon)
-	s.stats.retained, s.stats.unread = p.RetainedLogBytes, p.UnreadLogBytes
+	s.stats.retained, s.stats.unread, s.stats.compared = p.RetainedLogBytes, p.UnreadLogBytes, true
+	s.stats.end = p.Position
 	return p, nil
 }
 

@@ -62,6 +62,31 @@ func TestStream_AcksOnlyWhatTheTargetHasCommitted(t *testing.T) {
 	}
 }
 
+// Before the end of the log was compared with what was read, and while nobody knows how old what is unread is, no lag is told; then
+// what is unread counts.
+func TestProgress_TellsNoLagThatItDoesNotKnow(t *testing.T) {
+	r := prepare(t, 0)
+	r.source.end = pos(30)
+	r.run()
+	r.eventually("a first look at the log", func() bool { r.stream.mu.Lock(); defer r.stream.mu.Unlock(); return r.stream.stats.compared })
+	if p := r.stream.Progress(); p.LagKnown {
+		t.Errorf("nothing was received of %d bytes, and the lag is told: %v", p.ReadLagBytes, p)
+	}
+	r.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Idle{Idle: &rowv1.Idle{Position: pos(20), SourceMicros: 1}}}, nil)
+	r.eventually("what is unread behind the mark", func() bool { p := r.stream.Progress(); return p.LagKnown && p.ReadLagBytes > 0 && p.LagMicros > 0 })
+	r.send(&rowv1.FrameHeader{Kind: &rowv1.FrameHeader_Idle{Idle: &rowv1.Idle{Position: pos(30), SourceMicros: 1}}}, nil)
+	r.eventually("the idle mark", func() bool { p := r.stream.Progress(); return p.LagKnown && p.ReadLagBytes == 0 && p.LagMicros == 0 })
+	r.source.mu.Lock()
+	r.source.end = pos(40)
+	r.source.mu.Unlock()
+	r.stream.poll.ring()
+	r.eventually("what is unread", func() bool {
+		p := r.stream.Progress()
+		return p.ReadLagBytes > 0 && p.LagMicros == p.ReadLagMicros && p.LagMicros > 0
+	})
+	r.stop()
+}
+
 // Invariant 3: nothing above a floor in flight is released, everything up to it is.
 func TestStream_HoldsWhileAChunkIsInFlight(t *testing.T) {
 	r := start(t, 0, &fleetv1.GateTable{Table: unitTable, Done: true})

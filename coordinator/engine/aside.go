@@ -102,7 +102,7 @@ func (p *Pipeline) failTable(t *table, f *fleetv1.Failure) store.Change {
 	if f.Code != diag.PublicationGone.ID && !slices.Contains(f.Fix, again) {
 		f.Fix = append(f.Fix, again)
 	}
-	t.failure, t.Failure, t.Compared, t.Aside, t.Again, t.Clear = f, store.Wire(f), "", false, false, false
+	t.failure, t.Failure, t.Compared, t.ComparedAt, t.Aside, t.Again, t.Clear = f, store.Wire(f), "", 0, false, false, false
 	p.note("error", "table "+t.name()+" is set aside, the rest goes on: "+wire.Error(f).Error())
 	return store.PutTable(p.name, t.Table)
 }

@@ -186,11 +186,15 @@ func (p *Pipeline) check(ctx context.Context, role connectorv1.Role, resuming bo
 	if err != nil {
 		return err
 	}
-	for _, x := range r.GetCheck().GetProblems() {
+	problems, err := withShared(r.GetCheck(), p.catalog)
+	if err != nil {
+		return err
+	}
+	for _, x := range problems {
 		if x.Warning {
 			p.note("warn", x.Code+" "+x.Object+": "+x.Reason)
 		}
 	}
-	p.found = append(p.found, r.GetCheck().GetProblems()...)
-	return problemError(r.GetCheck().GetProblems())
+	p.found = append(p.found, problems...)
+	return problemError(problems)
 }

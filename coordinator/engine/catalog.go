@@ -198,7 +198,7 @@ func outline(t *rowv1.Table, shared map[string]string) *rowv1.Table {
 		return &rowv1.TableRef{Schema: share(r.GetSchema()), Name: r.GetName()}
 	}
 	o := &rowv1.Table{Index: t.Index, Source: ref(t.Source), Gate: t.Gate, Lane: share(t.Lane), EstimatedRows: t.EstimatedRows,
-		EstimatedBytes: t.EstimatedBytes, GateReason: share(t.GateReason), PrimaryKey: t.PrimaryKey, NativeId: t.NativeId}
+		EstimatedBytes: t.EstimatedBytes, GateReason: share(t.GateReason), PrimaryKey: t.PrimaryKey, NativeId: t.NativeId, NotLogged: t.NotLogged}
 	if o.Target = o.Source; !proto.Equal(t.Source, t.Target) {
 		o.Target = ref(t.Target)
 	}

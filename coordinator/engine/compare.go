@@ -59,11 +59,11 @@ func (p *Pipeline) compareStream(ctx context.Context) error {
 	return differ
 }
 
-// uncompared are the tables that nobody has compared yet, unless nobody wants it.
+// uncompared are the tables that nobody has compared yet, unless nobody wants it. One that is not followed would soon differ.
 func (p *Pipeline) uncompared() []*rowv1.Table {
 	var todo []*rowv1.Table
 	for _, t := range p.tables {
-		if t.Compared == "" && t.failure == nil && p.spec.Verify != "none" {
+		if t.Compared == "" && t.failure == nil && !p.unfollowed(t) && p.spec.Verify != "none" {
 			todo = append(todo, t.row)
 		}
 	}

@@ -27,6 +27,12 @@ func (p *Pipeline) count(s *controlv1.Status) {
 		}
 		if t.Compared == "equal" {
 			s.TablesEqual++
+			if s.EqualAtMicros == 0 || t.ComparedAt < s.EqualAtMicros {
+				s.EqualAtMicros = t.ComparedAt
+			}
+		}
+		if p.unfollowed(t) {
+			s.TablesNotFollowed++
 		}
 		s.TablesTotal++
 		s.RowsTotalEstimate += max(t.row.EstimatedRows, 0)
@@ -36,7 +42,7 @@ func (p *Pipeline) count(s *controlv1.Status) {
 		s.ChunksTotal, s.ChunksDone = s.ChunksTotal+v.chunks, s.ChunksDone+v.chunksDone
 		done.add(max(t.row.EstimatedBytes, 0), v.acknowledged, v.fraction-v.acknowledged)
 		if len(s.TopTables) < 8 && (v.state == "loading" || v.state == "failed") {
-			s.TopTables = append(s.TopTables, t.status(v))
+			s.TopTables = append(s.TopTables, p.tableStatus(t, v))
 		}
 	}
 	acknowledged, moving := done.value()
@@ -82,19 +88,19 @@ func (p *Pipeline) tally(t *table) tally {
 	return v
 }
 
-func (t *table) status(v tally) *controlv1.TableStatus {
-	return &controlv1.TableStatus{Source: t.name(), Target: t.row.Target.GetSchema() + "." + t.row.Target.GetName(), State: v.state,
+func (p *Pipeline) tableStatus(t *table, v tally) *controlv1.TableStatus {
+	return &controlv1.TableStatus{Source: t.name(), Target: targetName(t.row), State: v.state,
 		RowsEstimate: max(t.row.EstimatedRows, 0), BytesEstimate: max(t.row.EstimatedBytes, 0), Rows: v.rows, Bytes: v.bytes,
 		RowsInFlight: v.rowsMoving, BytesInFlight: v.bytesMoving, ChunksTotal: v.chunks, ChunksDone: v.chunksDone,
 		Fraction: v.fraction, FractionAcknowledged: v.acknowledged,
-		Gate: t.row.Gate.String(), GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared, Failure: t.failure}
+		Gate: t.row.Gate.String(), GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared, ComparedMicros: t.ComparedAt, NotFollowed: p.unfollowed(t), Failure: t.failure}
 }
 
 // Tables lists all tables as they are now, biggest first. Only who asks pays for it.
 func (p *Pipeline) Tables(ctx context.Context) (tables []*controlv1.TableStatus, err error) {
 	err = p.ask(ctx, func() error {
 		for _, t := range p.sorted {
-			tables = append(tables, t.status(p.tally(t)))
+			tables = append(tables, p.tableStatus(t, p.tally(t)))
 		}
 		return nil
 	})

@@ -100,5 +100,13 @@ func (d *doctor) check(ctx context.Context, agent string, t *fleetv1.Task, side 
 		return
 	}
 	d.out.Checks += res.GetCheck().GetChecks()
-	d.out.Problems = append(d.out.Problems, res.GetCheck().GetProblems()...)
+	var ours *catalog
+	problems := res.GetCheck().GetProblems()
+	if ours, err = newCatalog(d.found); err == nil {
+		problems, err = withShared(res.GetCheck(), ours)
+	}
+	if err != nil {
+		d.problem(side, err)
+	}
+	d.out.Problems = append(d.out.Problems, problems...)
 }

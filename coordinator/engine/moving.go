@@ -114,8 +114,9 @@ func (p *Pipeline) bottleneck(s *controlv1.Status) string {
 		return "splitting a table at the source"
 	case s.Phase < controlv1.Phase_PHASE_CATCH_UP || st.GetLagMicros() < slowStage.Microseconds():
 		return ""
-	case st.ReadLagMicros >= max(st.TransferLagMicros, st.ApplyLagMicros):
+	case max(st.TransferLagMicros, st.ApplyLagMicros) < slowStage.Microseconds():
 		return "source log read"
 	}
+	// Log that is not read because there is no room for it waits for the target as well.
 	return "target apply" // what waits before the target waits for it: everything is loaded, and no floor holds it back
 }

@@ -138,7 +138,8 @@ func TestBottleneck_NamesTheStageThatLags(t *testing.T) {
 		want                   string
 	}{
 		{controlv1.Phase_PHASE_STREAMING, second, second, 0, 0, ""},
-		{controlv1.Phase_PHASE_STREAMING, 9 * second, 6 * second, 2 * second, second, "source log read"},
+		{controlv1.Phase_PHASE_STREAMING, 9 * second, 9 * second, second, second, "source log read"},
+		{controlv1.Phase_PHASE_STREAMING, 9 * second, 9 * second, 6 * second, 6 * second, "target apply"}, // no room is left to read into
 		{controlv1.Phase_PHASE_STREAMING, 9 * second, 2 * second, 6 * second, second, "target apply"},
 		{controlv1.Phase_PHASE_CATCH_UP, 9 * second, 2 * second, second, 6 * second, "target apply"},
 		{controlv1.Phase_PHASE_LOAD, 9 * second, 2 * second, 6 * second, second, ""}, // the load's floors hold it

@@ -63,6 +63,25 @@ func (p *Pipeline) copyOthers() string {
 	return fmt.Sprintf("drover copy SRC DST --follow --name %s_more --tables '%s'", p.name, strings.Join(names, ","))
 }
 
+// unfollowed reports whether a table is loaded once, although changes are followed: the source does not log them.
+func (p *Pipeline) unfollowed(t *table) bool { return p.follow() && t.row.NotLogged }
+
+// notFollowed tells of tables whose rows are those of the load.
+func (p *Pipeline) notFollowed() (out []*connectorv1.NotCarried) {
+	quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+	for _, t := range p.tables {
+		if !p.unfollowed(t) || t.failure != nil {
+			continue
+		}
+		if len(out) == mostOthers {
+			return append(out, &connectorv1.NotCarried{Kind: "changes", Object: "…", Reason: diag.Unlogged.ID + ": more tables are not logged"})
+		}
+		out = append(out, &connectorv1.NotCarried{Kind: "changes", Object: t.name(), Reason: diag.Unlogged.ID + ": the source does not log them, the target has the rows of the load",
+			Todo: "ALTER TABLE " + quote(t.row.Source.Schema) + "." + quote(t.row.Source.Name) + " SET LOGGED;  -- at the source, then: drover reload " + p.name + " " + t.name()})
+	}
+	return out
+}
+
 // notCopied tells of tables that nothing copies.
 func (p *Pipeline) notCopied() (out []*connectorv1.NotCarried) {
 	for i, name := range p.others {

@@ -56,7 +56,9 @@ func (p *Pipeline) publish() {
 	if st := p.run.progress; st != nil {
 		s.Stream = proto.CloneOf(st)
 		s.Stream.AppliedPrintable = position.Print(p.state.PositionFormat, st.Applied)
-		s.LagSeconds = float64(st.LagMicros) / 1e6
+		if st.LagKnown {
+			s.LagSeconds = float64(st.LagMicros) / 1e6
+		}
 	}
 	s.RowsPerSecond, s.BytesPerSecond, s.ChangesPerSecond = p.rate.add(sample{p.shown, s.RowsLoaded + s.RowsInFlight,
 		s.BytesLoaded + s.BytesInFlight, s.Stream.GetChanges()})
@@ -86,7 +88,7 @@ func (p *Pipeline) catalogStatus(s *controlv1.Status) {
 		s.NotCarried = append(s.NotCarried, &connectorv1.NotCarried{Kind: x.Kind, Object: x.Object,
 			Reason: "it would act while changes are applied, so it waits for the cutover", Todo: strings.Join(x.Sql, ";\n") + ";"})
 	}
-	s.NotCarried = append(s.NotCarried, p.notCopied()...)
+	s.NotCarried = append(append(s.NotCarried, p.notCopied()...), p.notFollowed()...)
 	if p.state.Finished {
 		s.StepsDone = s.StepsTotal
 	}

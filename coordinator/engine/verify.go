@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/droverdb/drover/coordinator/store"
 	"github.com/droverdb/drover/internal/diag"
@@ -80,7 +81,7 @@ func (p *Pipeline) judge(ctx context.Context, tables []*table, read, there map[u
 	var changes []store.Change
 	for _, t := range tables {
 		a, b := read[t.Index], there[t.Index]
-		t.Compared = "equal"
+		t.Compared, t.ComparedAt = "equal", time.Now().UnixMicro()
 		if a == nil || b == nil || a.Rows != b.Rows || !sameSum(a.RowSum, b.RowSum) {
 			t.Compared = "differs"
 			differ = diag.Differs.New("table "+t.name(), nil, "%s read at the source, %d at the target", plural.Of(a.GetRows(), "row"), b.GetRows())
@@ -92,7 +93,7 @@ func (p *Pipeline) judge(ctx context.Context, tables []*table, read, there map[u
 	}
 	if differ != nil && !final {
 		for _, t := range tables {
-			t.Compared = ""
+			t.Compared, t.ComparedAt = "", 0
 		}
 		return errDiffers
 	}

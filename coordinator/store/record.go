@@ -84,6 +84,8 @@ type Table struct {
 	// Unit tables: their one floor and coverage.
 	Floor, Coverage []byte `json:",omitempty"`
 	Compared        string `json:",omitempty"`
+	// ComparedAt is when, in microseconds.
+	ComparedAt int64 `json:",omitempty"`
 	// Failure is why the table has failed, Aside that the target keeps that too. Again: it is to be loaded again. Clear: all
 	// that the stream had passed when it was set aside is visible by now, so that it can be.
 	Failure []byte `json:",omitempty"`

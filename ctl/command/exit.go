@@ -105,7 +105,7 @@ var refused = map[string]bool{
 	diag.WalLevel.ID: true, diag.NoReplication.ID: true, diag.NoSlotFree.ID: true, diag.NoWalsender.ID: true, diag.NoIdentity.ID: true,
 	diag.RowSecurity.ID: true, diag.NoCreate.ID: true, diag.Standby.ID: true, diag.NoRight.ID: true, diag.MissingObject.ID: true,
 	diag.NotEmpty.ID: true, diag.NameTaken.ID: true, diag.ReadOnly.ID: true, diag.TargetRights.ID: true, diag.ReplicaRole.ID: true, diag.TooOld.ID: true,
-	diag.SchemaTaken.ID: true, diag.AtWork.ID: true, diag.TakenOver.ID: true, diag.OtherDatabase.ID: true,
+	diag.SchemaTaken.ID: true, diag.AtWork.ID: true, diag.TakenOver.ID: true, diag.OtherDatabase.ID: true, diag.SharedTarget.ID: true,
 }
 
 func exitCode(d *diag.Error) int {

@@ -35,7 +35,9 @@ func (e *env) shower(w io.Writer, screen *os.File, hint string) shower {
 	return &lines{every: e.every, print: func(s view.Status) error {
 		_, err := fmt.Fprintln(w, view.Line(s, time.Now()))
 		return err
-	}, failed: func(f view.Failure) { view.WriteFailure(w, f, "") }}
+	}, failed: func(f view.Failure) { view.WriteFailure(w, f, "") }, left: func(n view.Left) {
+		_, _ = fmt.Fprintf(w, "warning  %s of %s are not followed: %s. %s\n", n.Kind, n.Object, n.Reason, n.Todo)
+	}}
 }
 
 type silent struct{}
@@ -50,9 +52,11 @@ type lines struct {
 	print func(view.Status) error
 	// failed tells once why a table was set aside; nil: the status has it.
 	failed func(view.Failure)
-	told   map[string]bool
-	state  string
-	at     time.Time
+	// left tells once whose changes are not followed.
+	left  func(view.Left)
+	told  map[string]bool
+	state string
+	at    time.Time
 }
 
 func (l *lines) status(s *controlv1.Status) {
@@ -66,13 +70,22 @@ func (l *lines) status(s *controlv1.Status) {
 	_ = l.print(v)
 }
 
-// tell prints failures of tables that are new. Whoever ends for good is told at the end.
+// tell prints failures of tables that are new, and names those that are not followed. Whoever ends for good is told at the end.
 func (l *lines) tell(s *controlv1.Status, v view.Status) {
 	now := map[string]bool{}
 	for _, f := range v.Failures {
 		key := f.Code + " " + f.Where
 		if now[key] = true; l.failed != nil && !l.told[key] && s.Health == controlv1.Health_HEALTH_DEGRADED && s.Phase != controlv1.Phase_PHASE_DONE {
 			l.failed(f)
+		}
+	}
+	for _, n := range v.NotCopied {
+		key := n.Kind + " " + n.Object
+		if n.Kind != view.Changes || l.left == nil {
+			continue
+		}
+		if now[key] = true; !l.told[key] {
+			l.left(n)
 		}
 	}
 	l.told = now

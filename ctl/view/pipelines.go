@@ -20,7 +20,7 @@ func Pipelines(all []*controlv1.Status) Listing {
 		v := FromStatus(s)
 		lag, position := "–", "–"
 		if v.Stream != nil {
-			lag, position = fmt.Sprintf("%.1f s", v.Stream.LagSeconds), v.Stream.Position
+			lag, position = v.Stream.LagText(" s"), v.Stream.Position
 		}
 		views, l.Items = append(views, v), append(l.Items, v)
 		l.Rows = append(l.Rows, []string{v.Pipeline, v.Phase, v.Health, v.Mode, databases(v), v.Desired, fmt.Sprintf("%d/%d", v.Tables.Done, v.Tables.Total),

@@ -61,7 +61,7 @@ func head(s Status, st Style) string {
 	switch s.Phase {
 	case "streaming":
 		if t := s.Stream; t != nil {
-			parts = append(parts, fmt.Sprintf("lag %.1f s", t.LagSeconds), Short(int64(t.ChangesPerSecond))+" changes/s", Bytes(t.HeldBytes)+" held")
+			parts = append(parts, "lag "+t.LagText(" s"), Short(int64(t.ChangesPerSecond))+" changes/s", Bytes(t.HeldBytes)+" held")
 		}
 	case "load":
 		parts[0] += fmt.Sprintf("  %d %%", percent(s.Load.Progress))
@@ -87,7 +87,7 @@ func head(s Status, st Style) string {
 func streamLine(s Status, t *Stream, st Style) string {
 	parts := []string{"changes: " + Short(t.Changes) + " applied"}
 	if s.Phase != "streaming" {
-		parts = append(parts, fmt.Sprintf("lag %.1f s", t.LagSeconds), Bytes(t.HeldBytes)+" held")
+		parts = append(parts, "lag "+t.LagText(" s"), Bytes(t.HeldBytes)+" held")
 	}
 	return fit(st.Width, append(parts, prefixed("at ", t.Position), Bytes(t.RetainedLogBytes)+" of log kept at the source")...)
 }
@@ -167,6 +167,7 @@ func footer(raw *controlv1.Status, s Status, st Style) string {
 	add(s.Tables.Failed > 0, "%d failed", s.Tables.Failed)
 	add(loading > 0, "%d loading", loading)
 	add(s.Tables.Compared > 0, "verified %d/%d", s.Tables.Equal, s.Tables.Total)
+	add(s.Tables.NotFollowed > 0, "%d not followed", s.Tables.NotFollowed)
 	add(true, "%d/%s", s.Load.Chunks, plural.Of(s.Load.ChunksTotal, "chunk"))
 	add(s.Steps.Total > 0, "%d/%s", s.Steps.Done, plural.Of(s.Steps.Total, "schema step"))
 	if len(s.TraceID) >= 8 {

@@ -2,6 +2,7 @@
 package view
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -46,6 +47,10 @@ type Tables struct {
 	Failed   int64 `json:"failed"`
 	Compared int64 `json:"compared"`
 	Equal    int64 `json:"equal"`
+	// EqualAt is when the first of them was found equal.
+	EqualAt string `json:"equal_at,omitempty"`
+	// NotFollowed are loaded once: the source does not log their changes.
+	NotFollowed int64 `json:"not_followed"`
 }
 
 // Load is the progress of the full load. Rows, bytes and chunks are those that the target has acknowledged; what is in
@@ -76,14 +81,15 @@ type Count struct {
 
 // Stream is the state of change data capture.
 type Stream struct {
-	Position         string  `json:"position"`
-	LagSeconds       float64 `json:"lag_seconds"`
-	ChangesPerSecond float64 `json:"changes_per_second"`
-	Transactions     int64   `json:"transactions"`
-	Changes          int64   `json:"changes"`
-	HeldBytes        int64   `json:"held_bytes"`
-	RetainedLogBytes int64   `json:"source_log_retained_bytes"`
-	Overlapping      int32   `json:"overlapping_chunks"`
+	Position string `json:"position"`
+	// LagSeconds is null until the end of the source's log was compared with what was read.
+	LagSeconds       *float64 `json:"lag_seconds"`
+	ChangesPerSecond float64  `json:"changes_per_second"`
+	Transactions     int64    `json:"transactions"`
+	Changes          int64    `json:"changes"`
+	HeldBytes        int64    `json:"held_bytes"`
+	RetainedLogBytes int64    `json:"source_log_retained_bytes"`
+	Overlapping      int32    `json:"overlapping_chunks"`
 	// Where the lag is: in the source's log and not read, received and held back, sent and not committed at the target.
 	Read     Lag `json:"read_lag"`
 	Transfer Lag `json:"transfer_lag"`
@@ -112,6 +118,9 @@ type Failure struct {
 	Class string   `json:"class,omitempty"`
 }
 
+// Changes is the kind of what is left of a table that is loaded once, and not followed.
+const Changes = "changes"
+
 // Left is an object that was not carried over.
 type Left struct {
 	Kind   string `json:"kind"`
@@ -125,7 +134,7 @@ func FromStatus(s *controlv1.Status) Status {
 	v := Status{
 		Version: Version, Pipeline: s.Pipeline, Phase: PhaseName(s.Phase), Health: enumName(s.Health.String(), "HEALTH_"),
 		Desired: enumName(s.Desired.String(), "DESIRED_"), Mode: ModeName(s.Mode), Source: s.Source, Target: s.Target,
-		Tables: Tables{s.TablesTotal, s.TablesDone, s.TablesFailed, s.TablesCompared, s.TablesEqual},
+		Tables: Tables{s.TablesTotal, s.TablesDone, s.TablesFailed, s.TablesCompared, s.TablesEqual, stamp(s.EqualAtMicros), s.TablesNotFollowed},
 		Load: Load{s.RowsLoaded, s.RowsTotalEstimate, s.BytesLoaded, s.BytesTotalEstimate, s.ChunksDone, s.ChunksTotal,
 			tenth(s.RowsPerSecond), tenth(s.BytesPerSecond), fraction(s.LoadFraction), s.RowsInFlight, s.BytesInFlight, eta(s, time.UnixMicro(s.UpdatedMicros))},
 		Steps: Count{s.StepsDone, s.StepsTotal}, Waiting: s.Waiting, Bottleneck: s.Bottleneck, TraceID: s.TraceId,
@@ -133,7 +142,7 @@ func FromStatus(s *controlv1.Status) Status {
 		Created: stamp(s.CreatedMicros), Updated: stamp(s.UpdatedMicros),
 	}
 	if t := s.Stream; t != nil {
-		v.Stream = &Stream{t.AppliedPrintable, s.LagSeconds, tenth(s.ChangesPerSecond), t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes, t.OverlappingChunks,
+		v.Stream = &Stream{t.AppliedPrintable, knownLag(s), tenth(s.ChangesPerSecond), t.Transactions, t.Changes, t.HeldBytes, t.RetainedLogBytes, t.OverlappingChunks,
 			lag(t.ReadLagMicros, t.ReadLagBytes), lag(t.TransferLagMicros, t.TransferLagBytes), lag(t.ApplyLagMicros, t.ApplyLagBytes)}
 	}
 	for _, p := range s.Phases {
@@ -151,6 +160,21 @@ func FromStatus(s *controlv1.Status) Status {
 		v.NotCopied = append(v.NotCopied, Left{n.Kind, n.Object, n.Reason, n.Todo})
 	}
 	return v
+}
+
+func knownLag(s *controlv1.Status) *float64 {
+	if !s.Stream.LagKnown {
+		return nil
+	}
+	return &s.LagSeconds
+}
+
+// LagText is a lag for people, in seconds; unit stands behind a number.
+func (s *Stream) LagText(unit string) string {
+	if s.LagSeconds == nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.1f", *s.LagSeconds) + unit
 }
 
 func lag(micros, bytes int64) Lag { return Lag{float64(micros) / 1e6, bytes} }

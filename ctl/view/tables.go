@@ -25,6 +25,8 @@ type Table struct {
 	GateReason    string   `json:"gate_reason,omitempty"`
 	Lane          string   `json:"lane"`
 	Compared      string   `json:"compared,omitempty"`
+	ComparedAt    string   `json:"compared_at,omitempty"`
+	NotFollowed   bool     `json:"not_followed,omitempty"`
 	Failure       *Failure `json:"failure,omitempty"`
 }
 
@@ -37,12 +39,15 @@ func TableList(pipeline string, all []*controlv1.TableStatus) Listing {
 	for _, t := range all {
 		v := fromTable(t)
 		views, l.Items = append(views, v), append(l.Items, v)
-		reason := v.GateReason
+		reason, compared := v.GateReason, v.Compared
+		if v.NotFollowed {
+			compared = "not followed"
+		}
 		if v.Failure != nil {
 			reason = v.Failure.Code + " " + v.Failure.Why
 		}
 		l.Rows = append(l.Rows, []string{v.Table, v.State, fmt.Sprintf("%d %%", percent(v.Progress)), fmt.Sprintf("%d/%d", v.Chunks, v.ChunksTotal), Count64(v.Rows),
-			Bytes(v.Bytes), v.Gate, v.Compared, v.Target, Bytes(v.BytesInFlight), Count64(v.RowsEstimate), Bytes(v.BytesEstimate), v.Lane, reason})
+			Bytes(v.Bytes), v.Gate, compared, v.Target, Bytes(v.BytesInFlight), Count64(v.RowsEstimate), Bytes(v.BytesEstimate), v.Lane, reason})
 	}
 	l.Value = struct {
 		Version  int     `json:"version"`
@@ -54,7 +59,7 @@ func TableList(pipeline string, all []*controlv1.TableStatus) Listing {
 
 func fromTable(t *controlv1.TableStatus) Table {
 	v := Table{t.Source, t.Target, t.State, fraction(t.Fraction), t.ChunksDone, t.ChunksTotal, t.Rows, t.RowsEstimate, t.RowsInFlight, t.Bytes, t.BytesEstimate,
-		t.BytesInFlight, strings.ReplaceAll(enumName(t.Gate, "GATE_MODE_"), "_", " "), t.GateReason, t.Lane, t.Compared, nil}
+		t.BytesInFlight, strings.ReplaceAll(enumName(t.Gate, "GATE_MODE_"), "_", " "), t.GateReason, t.Lane, t.Compared, stamp(t.ComparedMicros), t.NotFollowed, nil}
 	if t.Failure != nil {
 		f := FromFailure(t.Failure)
 		v.Failure = &f

@@ -54,7 +54,7 @@ func Line(s Status, now time.Time) string {
 		}
 	}
 	if t := s.Stream; t != nil {
-		fmt.Fprintf(b, " lag_s=%.1f changes_s=%.0f changes=%d held_b=%d retained_b=%d", t.LagSeconds, t.ChangesPerSecond,
+		fmt.Fprintf(b, " lag_s=%s changes_s=%.0f changes=%d held_b=%d retained_b=%d", t.LagText(""), t.ChangesPerSecond,
 			t.Changes, t.HeldBytes, t.RetainedLogBytes)
 		if t.Position != "" {
 			fmt.Fprintf(b, " position=%s", t.Position)
@@ -74,6 +74,12 @@ func Line(s Status, now time.Time) string {
 		fmt.Fprintf(b, " in_flight_b=%d", s.Load.BytesInFlight)
 	}
 	fmt.Fprintf(b, " failed=%d", s.Tables.Failed)
+	if s.Tables.EqualAt != "" {
+		fmt.Fprintf(b, " equal_at=%s", s.Tables.EqualAt)
+	}
+	if s.Tables.NotFollowed > 0 {
+		fmt.Fprintf(b, " not_followed=%d", s.Tables.NotFollowed)
+	}
 	return b.String()
 }
 

@@ -25,8 +25,8 @@ func loading() *controlv1.Status {
 		Pipeline: "shop", Phase: controlv1.Phase_PHASE_LOAD, Health: controlv1.Health_HEALTH_DEGRADED, Desired: controlv1.Desired_DESIRED_RUNNING,
 		Mode: controlv1.Mode_MODE_FULL_LOAD_AND_CDC, Source: "old:5432/shop", Target: "new:5432/shop", TablesTotal: 87, TablesDone: 81, TablesFailed: 1,
 		RowsTotalEstimate: 2_000_000, RowsLoaded: 1_200_000, BytesTotalEstimate: 200 << 20, BytesLoaded: 126 << 20, RowsPerSecond: 12000, BytesPerSecond: 3 << 20,
-		ChunksTotal: 40, ChunksDone: 25, StepsTotal: 300, StepsDone: 120, TablesCompared: 3, TablesEqual: 2, LagSeconds: 0.84, ChangesPerSecond: 3410,
-		Stream: &fleetv1.StreamProgress{AppliedPrintable: "3A/9F10C2D8", Transactions: 100, Changes: 918273, HeldBytes: 1 << 20, RetainedLogBytes: 48 << 20, OverlappingChunks: 2},
+		ChunksTotal: 40, ChunksDone: 25, StepsTotal: 300, StepsDone: 120, TablesCompared: 3, TablesEqual: 2, EqualAtMicros: started + 30_000000, TablesNotFollowed: 1, LagSeconds: 0.84, ChangesPerSecond: 3410,
+		Stream: &fleetv1.StreamProgress{AppliedPrintable: "3A/9F10C2D8", Transactions: 100, Changes: 918273, HeldBytes: 1 << 20, RetainedLogBytes: 48 << 20, OverlappingChunks: 2, LagKnown: true},
 		Failures: []*fleetv1.Failure{{Code: "E3006", Where: "source › table shop.audit_log", Why: "no key", Fix: []string{"ALTER TABLE shop.audit_log REPLICA IDENTITY FULL;"},
 			Class: fleetv1.FailureClass_FAILURE_CLASS_HOLD}},
 		NotCarried: []*connectorv1.NotCarried{{Kind: "view", Object: "shop.v", Reason: "it needs a table that is left out", Todo: "create it by hand"}},
@@ -69,6 +69,11 @@ func TestLine_KeepsItsKeys(t *testing.T) {
 	now := time.UnixMicro(started + 60_000000)
 	streaming := loading()
 	streaming.Phase, streaming.Health, streaming.Waiting, streaming.Bottleneck = controlv1.Phase_PHASE_STREAMING, controlv1.Health_HEALTH_OK, "", ""
+	behind := loading()
+	behind.Stream.LagKnown = false
+	if s := FromStatus(behind); s.Stream.LagSeconds != nil || !strings.Contains(Line(s, now), " lag_s=unknown ") {
+		t.Errorf("a lag that nobody knows is shown as %v: %s", s.Stream.LagSeconds, Line(s, now))
+	}
 	golden(t, "lines.txt", Line(FromStatus(loading()), now)+"\n"+Line(FromStatus(streaming), now)+"\n")
 }
 

@@ -11,10 +11,10 @@ import (
 )
 
 // follows starts a pipeline of the three tables without writers, and returns when it streams.
-func follows(t *testing.T, name string) (*verbs, *harness.Process) {
+func follows(t *testing.T, name string, more ...string) (*verbs, *harness.Process) {
 	t.Helper()
 	v := &verbs{data: t.TempDir(), file: t.TempDir() + "/p.yaml", name: name, source: dev.Database(t), target: dev.Database(t)}
-	dev.MustExec(t, v.source, three)
+	dev.MustExec(t, v.source, append([]string{three}, more...)...)
 	v.write(t, "cdc: {heartbeat: 1s}")
 	p := v.begin(t, func() *harness.Process {
 		p := harness.Start(t, harness.Command{Args: []string{"up", "--data", v.data}})
@@ -32,11 +32,12 @@ const remake = `DROP TABLE b CASCADE; CREATE TABLE b (id bigint PRIMARY KEY, v t
 // one command brings it back.
 func TestGone_ATableWhoseChangesDoNotComeIsSetAside(t *testing.T) {
 	for name, c := range map[string]struct{ sql, code, back string }{
-		"dropped":  {"DROP TABLE b CASCADE", "E4001", remake[strings.Index(remake, "CREATE"):]},
-		"renamed":  {"ALTER TABLE b RENAME TO b2", "E4001", "UPDATE b2 SET v = 'elsewhere' WHERE id < 100; ALTER TABLE b2 RENAME TO b"},
-		"remade":   {remake, "E3019", ""},
-		"takenout": {"ALTER PUBLICATION drover_takenout DROP TABLE b; DELETE FROM b WHERE id < 100", "E3019", ""},
-		"putback":  {"ALTER PUBLICATION drover_putback DROP TABLE b; DELETE FROM b WHERE id < 100; ALTER PUBLICATION drover_putback ADD TABLE b", "E3019", ""},
+		"dropped":   {"DROP TABLE b CASCADE", "E4001", remake[strings.Index(remake, "CREATE"):]},
+		"renamed":   {"ALTER TABLE b RENAME TO b2", "E4001", "UPDATE b2 SET v = 'elsewhere' WHERE id < 100; ALTER TABLE b2 RENAME TO b"},
+		"remade":    {remake, "E3019", ""},
+		"rewritten": {"ALTER TABLE b ALTER v TYPE text USING upper(v)", "E3019", ""},
+		"takenout":  {"ALTER PUBLICATION drover_takenout DROP TABLE b; DELETE FROM b WHERE id < 100", "E3019", ""},
+		"putback":   {"ALTER PUBLICATION drover_putback DROP TABLE b; DELETE FROM b WHERE id < 100; ALTER PUBLICATION drover_putback ADD TABLE b", "E3019", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v, p := follows(t, name)
@@ -57,6 +58,62 @@ func TestGone_ATableWhoseChangesDoNotComeIsSetAside(t *testing.T) {
 			p.Stop(10 * time.Second)
 		})
 	}
+}
+
+// Two tables that exchange their names in one transaction are set aside before a row of one is written into the other, and both
+// come back by one command.
+func TestGone_TablesExchangeTheirNames(t *testing.T) {
+	v, p := follows(t, "exchanged", "CREATE TABLE d (id int PRIMARY KEY, v text); CREATE TABLE e (id int PRIMARY KEY, v text)",
+		"INSERT INTO d SELECT i, 'd' || i FROM generate_series(1, 100) i; INSERT INTO e SELECT i, 'e' || i FROM generate_series(1, 100) i")
+	dev.MustExec(t, v.source, "BEGIN; ALTER TABLE d RENAME TO tmp; ALTER TABLE e RENAME TO d; ALTER TABLE tmp RENAME TO e; COMMIT; UPDATE d SET v = 'new' || v WHERE id < 5")
+	harness.Eventually(t, 60*time.Second, func() error {
+		if _, codes := tableStates(t, v.name, v.data); len(codes) != 2 || codes["public.d"] == "" || codes["public.e"] == "" {
+			return fmt.Errorf("failed are %v", codes)
+		}
+		return nil
+	})
+	v.others(t, 910001)
+	if n := one(t, v.target, "SELECT (SELECT count(*) FROM d WHERE v = 'd' || id) + (SELECT count(*) FROM e WHERE v = 'e' || id)"); n != "200" {
+		t.Errorf("%s of 200 rows are where they were", n)
+	}
+	v.run(t, 0, "reload", v.name)
+	awaitMended(t, v.name, v.data)
+	if n := one(t, v.target, "SELECT count(*) FROM d WHERE v = 'newe' || id"); n != "4" {
+		t.Errorf("%s of 4 rows have arrived", n)
+	}
+	v.equal(t)
+	p.Stop(10 * time.Second)
+}
+
+// A table that is not logged is named by who copies it, and counted neither as compared nor as equal. Once it is logged it is
+// set aside, also when the same command starts again, and is followed after it was loaded again.
+func TestGone_AnUnloggedTableIsNotTakenForFollowed(t *testing.T) {
+	v := &verbs{data: t.TempDir(), name: "loose", source: dev.Database(t), target: dev.Database(t)}
+	dev.MustExec(t, v.source, three+"CREATE UNLOGGED TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
+	begin := func() *harness.Process {
+		p := harness.Start(t, harness.Command{Args: []string{"copy", v.source, v.target, "--follow", "--name", v.name, "--data", v.data}})
+		p.WaitForOutput(t, "changes of public.u are not followed: W3010", 60*time.Second)
+		return p
+	}
+	p := begin()
+	awaitState(t, v, "public.a", "loaded equal")
+	awaitState(t, v, "public.u", "loaded")
+	line := harness.MustRun(t, "status", v.name, "--data", v.data)
+	if !strings.Contains(line.Stdout, " equal=3/3 ") || !strings.Contains(line.Stdout, " equal_at=") || !strings.Contains(line.Stdout, " not_followed=1") ||
+		!strings.Contains(line.Stderr, `ALTER TABLE "public"."u" SET LOGGED`) {
+		t.Errorf("the status does not tell it: %s", line)
+	}
+	p.Stop(20 * time.Second)
+	dev.MustExec(t, v.source, "INSERT INTO u VALUES (2)")
+	p = begin()
+	dev.MustExec(t, v.source, "ALTER TABLE u SET LOGGED; INSERT INTO u VALUES (3)")
+	awaitAside(t, v.name, v.data, "public.u", "E3019")
+	v.others(t, 910001)
+	v.run(t, 0, "reload", v.name)
+	awaitMended(t, v.name, v.data)
+	dev.MustExec(t, v.source, "INSERT INTO u VALUES (4)")
+	v.equal(t)
+	p.Stop(20 * time.Second)
 }
 
 // equal waits until both sides hold the same rows.
@@ -168,6 +225,10 @@ func TestGone_ANewTableIsNamedAndCopiedByAnotherPipeline(t *testing.T) {
 	}
 	if r := harness.MustRun(t, "logs", v.name, "--data", v.data); strings.Count(r.Stdout, "W4013") != 1 || !strings.Contains(r.Stdout, "source › table public.d") {
 		t.Errorf("it is not told once: %s", r)
+	}
+	mix := harness.Run(t, "copy", v.source, v.target, "--follow", "--name", "mix", "--tables", "public.a,public.d", "--truncate", "--data", t.TempDir())
+	if mix.Code != 4 || !strings.Contains(mix.Stderr, "E5010") || !strings.Contains(mix.Stderr, "pipeline newer follows into it") || strings.Contains(mix.Stderr, "TRUNCATE") {
+		t.Errorf("another pipeline may write into the same table: %s", mix)
 	}
 	data := t.TempDir()
 	more := harness.Start(t, harness.Command{Args: []string{"copy", v.source, v.target, "--follow", "--name", "newer_more", "--tables", "public.d", "--data", data}})

@@ -167,7 +167,7 @@ func (f *findings) sourceTable(t *checkedTable, s *sourceFacts, follow bool) {
 	if !follow {
 		return
 	}
-	f.check(t.Unlogged, diag.Unlogged, object, "it is unlogged", "ALTER TABLE "+name+" SET LOGGED;")
+	f.check(t.Unlogged, diag.Unlogged, object, "it is unlogged: loaded once, and not followed", "ALTER TABLE "+name+" SET LOGGED;")
 	f.check(!t.Unlogged && !t.Identity, diag.NoIdentity, object, "its UPDATE and DELETE would fail once it is published",
 		"ALTER TABLE "+name+" REPLICA IDENTITY FULL;")
 	f.check(t.Keyless && t.Identity, diag.NoKey, object, "no unique index without nulls", "ALTER TABLE "+name+" ADD PRIMARY KEY (…);")

@@ -49,6 +49,9 @@ func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*conne
 		if err := f.strangers(ctx, tx, req.Resuming); err != nil {
 			return err
 		}
+		if err := f.neighbours(ctx, tx, req.Pipeline); err != nil {
+			return err
+		}
 		if err := f.sinkTables(ctx, tx, facts[0], req); err != nil {
 			return err
 		}
@@ -81,6 +84,24 @@ var ofOneByte = regexp.MustCompile(`^(LATIN\d+|WIN(866|874|125\d)|ISO_8859_\d|KO
 // leaves as it is: SQL_ASCII. Encodings of several bytes are refused, since not all of them come back as they went.
 func storesText(target, source string) bool {
 	return target == "UTF8" || target == source && (target == "SQL_ASCII" || ofOneByte.MatchString(target))
+}
+
+// neighbours are the other pipelines whose tables are known here.
+func (f *findings) neighbours(ctx context.Context, tx pgx.Tx, pipeline string) error {
+	var there bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'drover'
+		AND c.relname = 'pipeline' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))`).Scan(&there)
+	if err != nil || !there {
+		return err
+	}
+	found, err := list[struct {
+		Pipeline string
+		Memo     []byte
+	}](ctx, tx, "SELECT name, memo FROM drover.pipeline WHERE memo IS NOT NULL AND name <> "+literal(pipeline)+" ORDER BY 1")
+	for _, n := range found {
+		f.Neighbours = append(f.Neighbours, &connectorv1.Neighbour{Pipeline: n.Pipeline, Memo: n.Memo})
+	}
+	return err
 }
 
 type sinkTable struct {

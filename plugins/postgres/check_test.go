@@ -120,6 +120,24 @@ func TestCheckSink_TellsAllProblemsAtOnce(t *testing.T) {
 		"E5008 role " + role: letSilence(dev.Major(t, dst), role), "E5003 schema app": `GRANT CREATE, USAGE ON SCHEMA "app"`,
 		"E5003 table app.held": "GRANT ALL", "E5001 table app.full_": `TRUNCATE "app"."full_"`, "E4007 table app.vw": "DROP",
 	})
+	dev.MustExec(t, dst, "SET default_transaction_read_only = off; SET transaction_read_only = off; "+bookkeepingDDL+`; INSERT INTO drover.pipeline (name, version, memo) VALUES ('p', 1, 'own'), ('other', 1, 'memo'), ('new', 1, NULL)`)
+	neighbours := func(url string) (names []string) {
+		s := &Sink{cfg: Config{URL: url}}
+		r, err := s.Check(t.Context(), &connectorv1.CheckRequest{Pipeline: "p", Tables: tables})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range r.Neighbours {
+			names = append(names, n.Pipeline+"="+string(n.Memo))
+		}
+		return names
+	}
+	if got := neighbours(dst); len(got) != 1 || got[0] != "other=memo" {
+		t.Errorf("other pipelines here are %v", got)
+	}
+	if got := neighbours(asRole(t, dst, role)); len(got) > 0 {
+		t.Errorf("a role that may not look sees %v", got)
+	}
 	again := checked(t, NewSink(), asRole(t, dst, role), &connectorv1.CheckRequest{Tables: tables, Resuming: true})
 	if _, there := again[diag.NotEmpty.ID+" table app.full_"]; there {
 		t.Error("a resumed pipeline's own rows are called a problem")

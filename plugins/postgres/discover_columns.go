@@ -35,6 +35,8 @@ type column struct {
 	Statistics           int32
 	Options              []string
 	Local                bool
+	// Stamp is the transaction that wrote the column's row of the catalog.
+	Stamp int64
 	// Late: the default is a step of its own.
 	Late bool
 }
@@ -49,7 +51,7 @@ const columnsSQL = `
 	            WHEN o.collname = 'default' AND o_n.nspname = 'pg_catalog' THEN NOT base.bytewise
 	            ELSE NOT o.collisdeterministic OR NOT (coalesce(o.collcollate, '') IN ('C', 'POSIX') AND o.collprovider = 'c' OR o.collprovider = 'b') END,
 	       CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage::text ELSE '' END, t.typstorage::text, t.typstorage <> 'p', a.attcompression::text,
-	       coalesce(a.attstattarget, -1)::int4, coalesce(a.attoptions, '{}'), a.attislocal, false
+	       coalesce(a.attstattarget, -1)::int4, coalesce(a.attoptions, '{}'), a.attislocal, a.xmin::text::bigint, false
 	FROM pg_attribute a
 	JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 	JOIN pg_type t ON t.oid = a.atttypid
@@ -81,6 +83,7 @@ func (c *catalog) readColumns(ctx context.Context) error {
 				t.Lane = sdk.LanePGCopyText
 			}
 		}
+		t.NativeForm = c.form(r)
 	}
 	return nil
 }

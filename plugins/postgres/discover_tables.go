@@ -25,6 +25,8 @@ type pgRel struct {
 	Bytes                       int64
 	Type                        uint32
 	Parents                     []uint32
+	File, Toast                 uint32
+	Width                       int16
 }
 
 func (r *pgRel) sql() string     { return ident(r.Schema, r.Name) }
@@ -37,7 +39,8 @@ const relationsSQL = `
 	       CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) ELSE '' END, coalesce(pg_get_expr(c.relpartbound, c.oid), ''),
 	       CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) ELSE '' END,
 	       c.reltuples::float8, CASE WHEN c.relkind IN ('r', 'm') THEN coalesce(pg_relation_size(c.oid), 0) + coalesce(pg_relation_size(t.oid), 0) ELSE 0 END, c.reltype,
-	       ARRAY(SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno)
+	       ARRAY(SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno),
+	       c.relfilenode, c.reltoastrelid, c.relnatts
 	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
 	LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace
@@ -100,7 +103,7 @@ func (c *catalog) newTable(r *pgRel) *rowv1.Table {
 	ref := &rowv1.TableRef{Schema: r.Schema, Name: r.Name}
 	return &rowv1.Table{
 		Index: uint32(len(c.tables)), Source: ref, Target: &rowv1.TableRef{Schema: r.Schema, Name: r.Name},
-		NativeId: r.Oid, Lane: sdk.LanePGCopyBinary, EstimatedRows: int64(max(r.Rows, 0)), EstimatedBytes: r.Bytes,
+		NativeId: r.Oid, NotLogged: r.Persistence == "u", Lane: sdk.LanePGCopyBinary, EstimatedRows: int64(max(r.Rows, 0)), EstimatedBytes: r.Bytes,
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
 
-// logged leaves out unlogged tables: the server refuses to publish what is not in its log. They are loaded once.
-func logged(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table) ([]*rowv1.Table, error) {
+// logged leaves out unlogged tables: the server refuses to publish what is not in its log. They are loaded once. One that is logged
+// by now is left out until it is loaded again: to publish it in silence would hide what the log has never had.
+func logged(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table, anew []uint32) ([]*rowv1.Table, error) {
 	rows, err := conn.Query(ctx, `SELECT w.at - 1 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(s, t, at)
 		JOIN pg_namespace n ON n.nspname = w.s JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.t
 		WHERE c.relpersistence = 'u'`, sourceSchemas(tables), sourceNames(tables))
@@ -28,7 +29,7 @@ func logged(ctx context.Context, conn *pgx.Conn, tables []*rowv1.Table) ([]*rowv
 	}
 	var out []*rowv1.Table
 	for i, t := range tables {
-		if !slices.Contains(unlogged, int64(i)) {
+		if !slices.Contains(unlogged, int64(i)) && (!t.GetNotLogged() || slices.Contains(anew, t.GetIndex())) {
 			out = append(out, t)
 		}
 	}
@@ -124,7 +125,7 @@ func stillPublished(ctx context.Context, conn *pgx.Conn, name string, tables []*
 	w := newWatch(name, nil)
 	for _, t := range tables {
 		if !slices.Contains(anew, t.GetIndex()) {
-			w.expect(relationName(t.GetSource().GetSchema(), t.GetSource().GetName()), t.GetIndex(), t.GetNativeId())
+			w.expect(t)
 		}
 	}
 	return w.ensure(ctx, conn)

@@ -93,7 +93,7 @@ func (s *Source) Prepare(ctx context.Context, req *connectorv1.PrepareRequest) (
 	if err := checkLog(ctx, conn); err != nil {
 		return nil, err
 	}
-	tables, err := logged(ctx, conn, req.GetTables())
+	tables, err := logged(ctx, conn, req.GetTables(), req.GetAnew())
 	if err != nil {
 		return nil, err
 	}

@@ -41,11 +41,15 @@ type streamer struct {
 	link  *link
 	// wanted are the tables of the pipeline by name; those with changes are laid out in tables.
 	wanted map[string]uint32
-	aside  []uint32 // tables of which only the transactions are wanted
-	shelf  *sdk.Tables
-	tables map[string]*streamTable
-	lane   string
-	binary bool
+	// ids are the tables by what the source knew them by when they were discovered; 0 stands for all of which that is not known.
+	ids   map[uint32]uint32
+	aside []uint32 // tables of which only the transactions are wanted
+	// announce tells that the log has described tables: something of them may have been altered.
+	announce func(...uint32)
+	shelf    *sdk.Tables
+	tables   map[string]*streamTable
+	lane     string
+	binary   bool
 	// letters convert text that the walsender might fail at; nil: it converts.
 	letters *letters
 	rels    map[uint32]*walRelation
@@ -140,9 +144,10 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 	seen := map[uint32]bool{}
 	st.lane, st.aside = start.GetLane(), start.GetAside()
 	in.watch = newWatch(name, st.aside)
-	st.wanted = in.watch.wanted
+	st.wanted, st.ids, st.announce = in.watch.wanted, map[uint32]uint32{}, in.watch.announce
 	st.shelf, err = sdk.NewTables(start.GetTables(), start.GetPacked(), func(t *rowv1.Table) {
-		in.watch.expect(relationName(t.GetSource().GetSchema(), t.GetSource().GetName()), t.GetIndex(), t.GetNativeId())
+		in.watch.expect(t)
+		st.ids[t.GetNativeId()] = t.GetIndex()
 		for _, c := range t.GetColumns() {
 			textOnly = textOnly || c.GetTextOnly()
 			if !seen[c.GetNativeId()] {
@@ -150,7 +155,7 @@ func (st *streamer) inspect(ctx context.Context, side *pgx.Conn, name string, st
 			}
 		}
 	})
-	start.Tables, start.Packed = nil, nil
+	start.Tables, start.Packed, in.watch.shelf = nil, nil, st.shelf
 	if err != nil {
 		return in, err
 	}

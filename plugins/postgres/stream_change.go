@@ -112,50 +112,6 @@ func (st *streamer) cut() error {
 	return nil
 }
 
-func (st *streamer) relation(w *wire) error {
-	oid, schema, name, cols := w.relation()
-	if w.bad {
-		return nil
-	}
-	for i := range cols {
-		cols[i].name = st.letters.name(cols[i].name)
-	}
-	table, err := st.table(relationName(st.letters.name(schema), st.letters.name(name)))
-	if err != nil {
-		return err
-	}
-	rel := &walRelation{table: table, typmd: map[string]int32{}}
-	was := st.rels[oid]
-	st.rels[oid] = rel
-	if rel.table == nil || rel.table.aside || st.skip {
-		rel.lazy = cols
-		return nil
-	}
-	return st.bind(rel, was, cols)
-}
-
-// bind maps the columns of a relation whose rows are wanted.
-func (st *streamer) bind(rel, was *walRelation, cols []relColumn) error {
-	place, err := match(rel.table.t, cols)
-	if err != nil {
-		return diag.About(err, rel.table.t.GetIndex())
-	}
-	for _, c := range cols {
-		rel.typmd[c.name] = c.typmod
-		if was == nil || was.table != rel.table {
-			continue
-		}
-		if before, ok := was.typmd[c.name]; ok && before != c.typmod {
-			return diag.About(diag.SchemaChanged.New(streamWhere(rel.table.t), nil, "column %s has another length or precision", c.name), rel.table.t.GetIndex())
-		}
-	}
-	rel.place, rel.lazy = place, nil
-	if n := len(place); n > len(st.vals) {
-		st.vals, st.before = make([]wireValue, n), make([]wireValue, n)
-	}
-	return nil
-}
-
 // find returns the relation of a change, nil if the change is not wanted.
 func (st *streamer) find(w *wire) (*walRelation, error) {
 	oid := w.u32()
@@ -166,8 +122,8 @@ func (st *streamer) find(w *wire) (*walRelation, error) {
 	if rel == nil || !st.inTxn {
 		return nil, st.broken("a change of an unannounced table")
 	}
-	if rel.table == nil {
-		return nil, nil
+	if rel.stray != nil || rel.table == nil {
+		return nil, rel.stray
 	}
 	if rel.table.aside {
 		st.mention()
@@ -354,6 +310,9 @@ func (st *streamer) truncate(w *wire) error {
 		rel := st.rels[w.u32()]
 		if rel == nil {
 			return st.broken("a truncate of an unannounced table")
+		}
+		if rel.stray != nil {
+			return rel.stray
 		}
 		if rel.table != nil && rel.table.aside {
 			aside = true

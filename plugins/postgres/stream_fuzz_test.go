@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/plugins/sdk"
 	rowv1 "github.com/droverdb/drover/proto/drover/row/v1"
 )
@@ -85,6 +86,38 @@ func FuzzStreamParser(f *testing.F) {
 		}
 		_ = st.round.flush(false)
 	})
+}
+
+// A known name with another id, and a known id under another name, are told before a row is taken; in a transaction that the target
+// has already they are kept for the next one.
+func TestRelation_IsKnownByItsIdAndItsName(t *testing.T) {
+	for _, skip := range []bool{false, true} {
+		for name, change := range map[string]func(*streamer){
+			"another id": func(st *streamer) { st.tables["public\x00item"].t.NativeId = 499 },
+			"another name": func(st *streamer) {
+				st.shelf, _ = sdk.NewTables([]*rowv1.Table{itemTable(1, "other")}, nil, nil)
+				st.ids = map[uint32]uint32{500: 1}
+			},
+		} {
+			st := offline(t)
+			change(st)
+			if skip {
+				st.from = 150
+			}
+			var err error
+			for _, m := range [][]byte{sampleBegin(100), sampleRelation(), sampleCommit(100), sampleBegin(200), sampleInsert(1)} {
+				if err = st.copyData(m); err != nil {
+					break
+				}
+			}
+			if e := diag.Find(err); e == nil || e.Code.ID != diag.SchemaChanged.ID || e.Table == 0 {
+				t.Errorf("%s, skipped %v: got %v", name, skip, err)
+			}
+			if st.round.rows > 0 {
+				t.Errorf("%s, skipped %v: a row was taken", name, skip)
+			}
+		}
+	}
 }
 
 func TestWidenFollowsTheFullTransactionID(t *testing.T) {

@@ -110,6 +110,8 @@ type walRelation struct {
 	typmd map[string]int32
 	// lazy are columns not yet matched: nothing of the relation was wanted so far.
 	lazy []relColumn
+	// stray is why no row of it may be taken.
+	stray error
 }
 
 type relColumn struct {

@@ -696,9 +696,11 @@ func (x *CheckRequest) GetSourceEncoding() string {
 }
 
 type CheckResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Problems      []*Problem             `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
-	Checks        int32                  `protobuf:"varint,2,opt,name=checks,proto3" json:"checks,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Problems []*Problem             `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	Checks   int32                  `protobuf:"varint,2,opt,name=checks,proto3" json:"checks,omitempty"`
+	// Other pipelines that keep something at this target: only who wrote their memos can read which tables are theirs.
+	Neighbours    []*Neighbour `protobuf:"bytes,3,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,6 +749,66 @@ func (x *CheckResponse) GetChecks() int32 {
 	return 0
 }
 
+func (x *CheckResponse) GetNeighbours() []*Neighbour {
+	if x != nil {
+		return x.Neighbours
+	}
+	return nil
+}
+
+// Neighbour is another pipeline at a target.
+type Neighbour struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	Memo          []byte                 `protobuf:"bytes,2,opt,name=memo,proto3" json:"memo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Neighbour) Reset() {
+	*x = Neighbour{}
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Neighbour) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Neighbour) ProtoMessage() {}
+
+func (x *Neighbour) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
+func (*Neighbour) Descriptor() ([]byte, []int) {
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Neighbour) GetPipeline() string {
+	if x != nil {
+		return x.Pipeline
+	}
+	return ""
+}
+
+func (x *Neighbour) GetMemo() []byte {
+	if x != nil {
+		return x.Memo
+	}
+	return nil
+}
+
 // SchemaStep is one piece of schema work: native DDL for a sink of the same dialect.
 type SchemaStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -770,7 +832,7 @@ type SchemaStep struct {
 
 func (x *SchemaStep) Reset() {
 	*x = SchemaStep{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[7]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +844,7 @@ func (x *SchemaStep) String() string {
 func (*SchemaStep) ProtoMessage() {}
 
 func (x *SchemaStep) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[7]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +857,7 @@ func (x *SchemaStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaStep.ProtoReflect.Descriptor instead.
 func (*SchemaStep) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{7}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SchemaStep) GetId() uint32 {
@@ -881,7 +943,7 @@ type NotCarried struct {
 
 func (x *NotCarried) Reset() {
 	*x = NotCarried{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[8]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +955,7 @@ func (x *NotCarried) String() string {
 func (*NotCarried) ProtoMessage() {}
 
 func (x *NotCarried) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[8]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +968,7 @@ func (x *NotCarried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotCarried.ProtoReflect.Descriptor instead.
 func (*NotCarried) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{8}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NotCarried) GetKind() string {
@@ -951,7 +1013,7 @@ type DiscoverRequest struct {
 
 func (x *DiscoverRequest) Reset() {
 	*x = DiscoverRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[9]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1025,7 @@ func (x *DiscoverRequest) String() string {
 func (*DiscoverRequest) ProtoMessage() {}
 
 func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[9]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1038,7 @@ func (x *DiscoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverRequest.ProtoReflect.Descriptor instead.
 func (*DiscoverRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{9}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DiscoverRequest) GetInclude() []string {
@@ -1022,7 +1084,7 @@ type DiscoverResponse struct {
 
 func (x *DiscoverResponse) Reset() {
 	*x = DiscoverResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[10]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1096,7 @@ func (x *DiscoverResponse) String() string {
 func (*DiscoverResponse) ProtoMessage() {}
 
 func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[10]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1109,7 @@ func (x *DiscoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscoverResponse.ProtoReflect.Descriptor instead.
 func (*DiscoverResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{10}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DiscoverResponse) GetTables() []*v1.Table {
@@ -1101,7 +1163,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[11]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1175,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[11]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1188,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{11}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PrepareRequest) GetPipeline() string {
@@ -1172,7 +1234,7 @@ type PrepareResponse struct {
 
 func (x *PrepareResponse) Reset() {
 	*x = PrepareResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[12]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1246,7 @@ func (x *PrepareResponse) String() string {
 func (*PrepareResponse) ProtoMessage() {}
 
 func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[12]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1259,7 @@ func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareResponse.ProtoReflect.Descriptor instead.
 func (*PrepareResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{12}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PrepareResponse) GetPosition() []byte {
@@ -1238,7 +1300,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[13]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1312,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[13]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1325,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{13}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReleaseRequest) GetPipeline() string {
@@ -1289,7 +1351,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[14]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1363,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[14]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1376,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{14}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReleaseResponse) GetRemoved() []string {
@@ -1335,7 +1397,7 @@ type PositionRequest struct {
 
 func (x *PositionRequest) Reset() {
 	*x = PositionRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[15]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1409,7 @@ func (x *PositionRequest) String() string {
 func (*PositionRequest) ProtoMessage() {}
 
 func (x *PositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[15]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1422,7 @@ func (x *PositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PositionRequest.ProtoReflect.Descriptor instead.
 func (*PositionRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{15}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PositionRequest) GetPipeline() string {
@@ -1392,7 +1454,7 @@ type PositionResponse struct {
 
 func (x *PositionResponse) Reset() {
 	*x = PositionResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[16]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1466,7 @@ func (x *PositionResponse) String() string {
 func (*PositionResponse) ProtoMessage() {}
 
 func (x *PositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[16]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1479,7 @@ func (x *PositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PositionResponse.ProtoReflect.Descriptor instead.
 func (*PositionResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{16}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PositionResponse) GetPosition() []byte {
@@ -1465,7 +1527,7 @@ type BlockersRequest struct {
 
 func (x *BlockersRequest) Reset() {
 	*x = BlockersRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1539,7 @@ func (x *BlockersRequest) String() string {
 func (*BlockersRequest) ProtoMessage() {}
 
 func (x *BlockersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[17]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1552,7 @@ func (x *BlockersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockersRequest.ProtoReflect.Descriptor instead.
 func (*BlockersRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{17}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BlockersRequest) GetPending() []uint64 {
@@ -1511,7 +1573,7 @@ type BlockersResponse struct {
 
 func (x *BlockersResponse) Reset() {
 	*x = BlockersResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1585,7 @@ func (x *BlockersResponse) String() string {
 func (*BlockersResponse) ProtoMessage() {}
 
 func (x *BlockersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[18]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1598,7 @@ func (x *BlockersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockersResponse.ProtoReflect.Descriptor instead.
 func (*BlockersResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{18}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BlockersResponse) GetBlockers() []string {
@@ -1556,7 +1618,7 @@ type SplitRequest struct {
 
 func (x *SplitRequest) Reset() {
 	*x = SplitRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1630,7 @@ func (x *SplitRequest) String() string {
 func (*SplitRequest) ProtoMessage() {}
 
 func (x *SplitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[19]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1643,7 @@ func (x *SplitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitRequest.ProtoReflect.Descriptor instead.
 func (*SplitRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{19}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SplitRequest) GetTable() *v1.Table {
@@ -1607,7 +1669,7 @@ type SplitResponse struct {
 
 func (x *SplitResponse) Reset() {
 	*x = SplitResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1681,7 @@ func (x *SplitResponse) String() string {
 func (*SplitResponse) ProtoMessage() {}
 
 func (x *SplitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[20]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1694,7 @@ func (x *SplitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitResponse.ProtoReflect.Descriptor instead.
 func (*SplitResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{20}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SplitResponse) GetChunks() []*v1.Chunk {
@@ -1654,7 +1716,7 @@ type OpenSnapshotRequest struct {
 
 func (x *OpenSnapshotRequest) Reset() {
 	*x = OpenSnapshotRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1728,7 @@ func (x *OpenSnapshotRequest) String() string {
 func (*OpenSnapshotRequest) ProtoMessage() {}
 
 func (x *OpenSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[21]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1741,7 @@ func (x *OpenSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*OpenSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{21}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *OpenSnapshotRequest) GetTables() []*v1.Table {
@@ -1713,7 +1775,7 @@ type OpenSnapshotResponse struct {
 
 func (x *OpenSnapshotResponse) Reset() {
 	*x = OpenSnapshotResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1787,7 @@ func (x *OpenSnapshotResponse) String() string {
 func (*OpenSnapshotResponse) ProtoMessage() {}
 
 func (x *OpenSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[22]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1800,7 @@ func (x *OpenSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*OpenSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{22}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *OpenSnapshotResponse) GetSnapshot() string {
@@ -1771,7 +1833,7 @@ type ReadChunksRequest struct {
 
 func (x *ReadChunksRequest) Reset() {
 	*x = ReadChunksRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1845,7 @@ func (x *ReadChunksRequest) String() string {
 func (*ReadChunksRequest) ProtoMessage() {}
 
 func (x *ReadChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[23]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1858,7 @@ func (x *ReadChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadChunksRequest.ProtoReflect.Descriptor instead.
 func (*ReadChunksRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{23}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReadChunksRequest) GetChunks() []*v1.Chunk {
@@ -1849,7 +1911,7 @@ type RereadRequest struct {
 
 func (x *RereadRequest) Reset() {
 	*x = RereadRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +1923,7 @@ func (x *RereadRequest) String() string {
 func (*RereadRequest) ProtoMessage() {}
 
 func (x *RereadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[24]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +1936,7 @@ func (x *RereadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RereadRequest.ProtoReflect.Descriptor instead.
 func (*RereadRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{24}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RereadRequest) GetTable() *v1.Table {
@@ -1925,7 +1987,7 @@ type StreamRequest struct {
 
 func (x *StreamRequest) Reset() {
 	*x = StreamRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +1999,7 @@ func (x *StreamRequest) String() string {
 func (*StreamRequest) ProtoMessage() {}
 
 func (x *StreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[25]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2012,7 @@ func (x *StreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRequest.ProtoReflect.Descriptor instead.
 func (*StreamRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{25}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StreamRequest) GetKind() isStreamRequest_Kind {
@@ -2009,7 +2071,7 @@ type SumRequest struct {
 
 func (x *SumRequest) Reset() {
 	*x = SumRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2083,7 @@ func (x *SumRequest) String() string {
 func (*SumRequest) ProtoMessage() {}
 
 func (x *SumRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[26]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2096,7 @@ func (x *SumRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SumRequest.ProtoReflect.Descriptor instead.
 func (*SumRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{26}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SumRequest) GetTable() *v1.Table {
@@ -2081,7 +2143,7 @@ type SumResponse struct {
 
 func (x *SumResponse) Reset() {
 	*x = SumResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2155,7 @@ func (x *SumResponse) String() string {
 func (*SumResponse) ProtoMessage() {}
 
 func (x *SumResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[27]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2168,7 @@ func (x *SumResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SumResponse.ProtoReflect.Descriptor instead.
 func (*SumResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{27}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SumResponse) GetSums() []*SumResponse_One {
@@ -2130,7 +2192,7 @@ type ApplySchemaRequest struct {
 
 func (x *ApplySchemaRequest) Reset() {
 	*x = ApplySchemaRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2204,7 @@ func (x *ApplySchemaRequest) String() string {
 func (*ApplySchemaRequest) ProtoMessage() {}
 
 func (x *ApplySchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[28]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2217,7 @@ func (x *ApplySchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySchemaRequest.ProtoReflect.Descriptor instead.
 func (*ApplySchemaRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{28}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ApplySchemaRequest) GetPipeline() string {
@@ -2205,7 +2267,7 @@ type ApplySchemaResponse struct {
 
 func (x *ApplySchemaResponse) Reset() {
 	*x = ApplySchemaResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2279,7 @@ func (x *ApplySchemaResponse) String() string {
 func (*ApplySchemaResponse) ProtoMessage() {}
 
 func (x *ApplySchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[29]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2292,7 @@ func (x *ApplySchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySchemaResponse.ProtoReflect.Descriptor instead.
 func (*ApplySchemaResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{29}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ApplySchemaResponse) GetStep() uint32 {
@@ -2284,7 +2346,7 @@ type RecoverRequest struct {
 
 func (x *RecoverRequest) Reset() {
 	*x = RecoverRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2296,7 +2358,7 @@ func (x *RecoverRequest) String() string {
 func (*RecoverRequest) ProtoMessage() {}
 
 func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[30]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2309,7 +2371,7 @@ func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
 func (*RecoverRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{30}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RecoverRequest) GetPipeline() string {
@@ -2383,7 +2445,7 @@ type RecoverResponse struct {
 
 func (x *RecoverResponse) Reset() {
 	*x = RecoverResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2457,7 @@ func (x *RecoverResponse) String() string {
 func (*RecoverResponse) ProtoMessage() {}
 
 func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[31]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2470,7 @@ func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverResponse.ProtoReflect.Descriptor instead.
 func (*RecoverResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{31}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RecoverResponse) GetFound() bool {
@@ -2488,7 +2550,7 @@ type Aside struct {
 
 func (x *Aside) Reset() {
 	*x = Aside{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2500,7 +2562,7 @@ func (x *Aside) String() string {
 func (*Aside) ProtoMessage() {}
 
 func (x *Aside) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2575,7 @@ func (x *Aside) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aside.ProtoReflect.Descriptor instead.
 func (*Aside) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{32}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Aside) GetTable() uint32 {
@@ -2555,7 +2617,7 @@ type ResetRequest struct {
 
 func (x *ResetRequest) Reset() {
 	*x = ResetRequest{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2629,7 @@ func (x *ResetRequest) String() string {
 func (*ResetRequest) ProtoMessage() {}
 
 func (x *ResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2642,7 @@ func (x *ResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetRequest.ProtoReflect.Descriptor instead.
 func (*ResetRequest) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{33}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ResetRequest) GetPipeline() string {
@@ -2650,7 +2712,7 @@ type ResetResponse struct {
 
 func (x *ResetResponse) Reset() {
 	*x = ResetResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2724,7 @@ func (x *ResetResponse) String() string {
 func (*ResetResponse) ProtoMessage() {}
 
 func (x *ResetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2737,7 @@ func (x *ResetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetResponse.ProtoReflect.Descriptor instead.
 func (*ResetResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{34}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResetResponse) GetUnique() []uint32 {
@@ -2696,7 +2758,7 @@ type WriteChunksResponse struct {
 
 func (x *WriteChunksResponse) Reset() {
 	*x = WriteChunksResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2770,7 @@ func (x *WriteChunksResponse) String() string {
 func (*WriteChunksResponse) ProtoMessage() {}
 
 func (x *WriteChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2783,7 @@ func (x *WriteChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteChunksResponse.ProtoReflect.Descriptor instead.
 func (*WriteChunksResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{35}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WriteChunksResponse) GetResults() []*v1.ChunkResult {
@@ -2751,7 +2813,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2825,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[36]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2838,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{36}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ApplyResponse) GetKind() isApplyResponse_Kind {
@@ -2833,7 +2895,7 @@ type RoundAck struct {
 
 func (x *RoundAck) Reset() {
 	*x = RoundAck{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2907,7 @@ func (x *RoundAck) String() string {
 func (*RoundAck) ProtoMessage() {}
 
 func (x *RoundAck) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2920,7 @@ func (x *RoundAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundAck.ProtoReflect.Descriptor instead.
 func (*RoundAck) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{37}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RoundAck) GetSeq() uint64 {
@@ -2897,7 +2959,7 @@ type RereadNeeded struct {
 
 func (x *RereadNeeded) Reset() {
 	*x = RereadNeeded{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2909,7 +2971,7 @@ func (x *RereadNeeded) String() string {
 func (*RereadNeeded) ProtoMessage() {}
 
 func (x *RereadNeeded) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[38]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2922,7 +2984,7 @@ func (x *RereadNeeded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RereadNeeded.ProtoReflect.Descriptor instead.
 func (*RereadNeeded) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{38}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RereadNeeded) GetTable() uint32 {
@@ -2985,7 +3047,7 @@ type StreamRequest_Start struct {
 
 func (x *StreamRequest_Start) Reset() {
 	*x = StreamRequest_Start{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2997,7 +3059,7 @@ func (x *StreamRequest_Start) String() string {
 func (*StreamRequest_Start) ProtoMessage() {}
 
 func (x *StreamRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[40]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3010,7 +3072,7 @@ func (x *StreamRequest_Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRequest_Start.ProtoReflect.Descriptor instead.
 func (*StreamRequest_Start) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{25, 0}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *StreamRequest_Start) GetPipeline() string {
@@ -3066,7 +3128,7 @@ type SumResponse_One struct {
 
 func (x *SumResponse_One) Reset() {
 	*x = SumResponse_One{}
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[41]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3140,7 @@ func (x *SumResponse_One) String() string {
 func (*SumResponse_One) ProtoMessage() {}
 
 func (x *SumResponse_One) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_connector_v1_connector_proto_msgTypes[41]
+	mi := &file_drover_connector_v1_connector_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3153,7 @@ func (x *SumResponse_One) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SumResponse_One.ProtoReflect.Descriptor instead.
 func (*SumResponse_One) Descriptor() ([]byte, []int) {
-	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{27, 0}
+	return file_drover_connector_v1_connector_proto_rawDescGZIP(), []int{28, 0}
 }
 
 func (x *SumResponse_One) GetTable() uint32 {
@@ -3169,10 +3231,16 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x06packed\x18\n" +
 	" \x03(\fR\x06packed\x12%\n" +
 	"\x0esource_sorting\x18\v \x01(\tR\rsourceSorting\x12'\n" +
-	"\x0fsource_encoding\x18\f \x01(\tR\x0esourceEncoding\"a\n" +
+	"\x0fsource_encoding\x18\f \x01(\tR\x0esourceEncoding\"\xa1\x01\n" +
 	"\rCheckResponse\x128\n" +
 	"\bproblems\x18\x01 \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12\x16\n" +
-	"\x06checks\x18\x02 \x01(\x05R\x06checks\"\x80\x02\n" +
+	"\x06checks\x18\x02 \x01(\x05R\x06checks\x12>\n" +
+	"\n" +
+	"neighbours\x18\x03 \x03(\v2\x1e.drover.connector.v1.NeighbourR\n" +
+	"neighbours\";\n" +
+	"\tNeighbour\x12\x1a\n" +
+	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x12\n" +
+	"\x04memo\x18\x02 \x01(\fR\x04memo\"\x80\x02\n" +
 	"\n" +
 	"SchemaStep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x120\n" +
@@ -3392,7 +3460,7 @@ func file_drover_connector_v1_connector_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_connector_v1_connector_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_drover_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_drover_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_drover_connector_v1_connector_proto_goTypes = []any{
 	(Role)(0),                    // 0: drover.connector.v1.Role
 	(Phase)(0),                   // 1: drover.connector.v1.Phase
@@ -3403,135 +3471,137 @@ var file_drover_connector_v1_connector_proto_goTypes = []any{
 	(*Problem)(nil),              // 6: drover.connector.v1.Problem
 	(*CheckRequest)(nil),         // 7: drover.connector.v1.CheckRequest
 	(*CheckResponse)(nil),        // 8: drover.connector.v1.CheckResponse
-	(*SchemaStep)(nil),           // 9: drover.connector.v1.SchemaStep
-	(*NotCarried)(nil),           // 10: drover.connector.v1.NotCarried
-	(*DiscoverRequest)(nil),      // 11: drover.connector.v1.DiscoverRequest
-	(*DiscoverResponse)(nil),     // 12: drover.connector.v1.DiscoverResponse
-	(*PrepareRequest)(nil),       // 13: drover.connector.v1.PrepareRequest
-	(*PrepareResponse)(nil),      // 14: drover.connector.v1.PrepareResponse
-	(*ReleaseRequest)(nil),       // 15: drover.connector.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),      // 16: drover.connector.v1.ReleaseResponse
-	(*PositionRequest)(nil),      // 17: drover.connector.v1.PositionRequest
-	(*PositionResponse)(nil),     // 18: drover.connector.v1.PositionResponse
-	(*BlockersRequest)(nil),      // 19: drover.connector.v1.BlockersRequest
-	(*BlockersResponse)(nil),     // 20: drover.connector.v1.BlockersResponse
-	(*SplitRequest)(nil),         // 21: drover.connector.v1.SplitRequest
-	(*SplitResponse)(nil),        // 22: drover.connector.v1.SplitResponse
-	(*OpenSnapshotRequest)(nil),  // 23: drover.connector.v1.OpenSnapshotRequest
-	(*OpenSnapshotResponse)(nil), // 24: drover.connector.v1.OpenSnapshotResponse
-	(*ReadChunksRequest)(nil),    // 25: drover.connector.v1.ReadChunksRequest
-	(*RereadRequest)(nil),        // 26: drover.connector.v1.RereadRequest
-	(*StreamRequest)(nil),        // 27: drover.connector.v1.StreamRequest
-	(*SumRequest)(nil),           // 28: drover.connector.v1.SumRequest
-	(*SumResponse)(nil),          // 29: drover.connector.v1.SumResponse
-	(*ApplySchemaRequest)(nil),   // 30: drover.connector.v1.ApplySchemaRequest
-	(*ApplySchemaResponse)(nil),  // 31: drover.connector.v1.ApplySchemaResponse
-	(*RecoverRequest)(nil),       // 32: drover.connector.v1.RecoverRequest
-	(*RecoverResponse)(nil),      // 33: drover.connector.v1.RecoverResponse
-	(*Aside)(nil),                // 34: drover.connector.v1.Aside
-	(*ResetRequest)(nil),         // 35: drover.connector.v1.ResetRequest
-	(*ResetResponse)(nil),        // 36: drover.connector.v1.ResetResponse
-	(*WriteChunksResponse)(nil),  // 37: drover.connector.v1.WriteChunksResponse
-	(*ApplyResponse)(nil),        // 38: drover.connector.v1.ApplyResponse
-	(*RoundAck)(nil),             // 39: drover.connector.v1.RoundAck
-	(*RereadNeeded)(nil),         // 40: drover.connector.v1.RereadNeeded
-	nil,                          // 41: drover.connector.v1.OpenRequest.OptionsEntry
-	(*StreamRequest_Start)(nil),  // 42: drover.connector.v1.StreamRequest.Start
-	(*SumResponse_One)(nil),      // 43: drover.connector.v1.SumResponse.One
-	(*v1.Table)(nil),             // 44: drover.row.v1.Table
-	(*v1.Coverage)(nil),          // 45: drover.row.v1.Coverage
-	(*v1.Chunk)(nil),             // 46: drover.row.v1.Chunk
-	(*v1.Floor)(nil),             // 47: drover.row.v1.Floor
-	(*v1.ChunkResult)(nil),       // 48: drover.row.v1.ChunkResult
-	(*v1.Frame)(nil),             // 49: drover.row.v1.Frame
+	(*Neighbour)(nil),            // 9: drover.connector.v1.Neighbour
+	(*SchemaStep)(nil),           // 10: drover.connector.v1.SchemaStep
+	(*NotCarried)(nil),           // 11: drover.connector.v1.NotCarried
+	(*DiscoverRequest)(nil),      // 12: drover.connector.v1.DiscoverRequest
+	(*DiscoverResponse)(nil),     // 13: drover.connector.v1.DiscoverResponse
+	(*PrepareRequest)(nil),       // 14: drover.connector.v1.PrepareRequest
+	(*PrepareResponse)(nil),      // 15: drover.connector.v1.PrepareResponse
+	(*ReleaseRequest)(nil),       // 16: drover.connector.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),      // 17: drover.connector.v1.ReleaseResponse
+	(*PositionRequest)(nil),      // 18: drover.connector.v1.PositionRequest
+	(*PositionResponse)(nil),     // 19: drover.connector.v1.PositionResponse
+	(*BlockersRequest)(nil),      // 20: drover.connector.v1.BlockersRequest
+	(*BlockersResponse)(nil),     // 21: drover.connector.v1.BlockersResponse
+	(*SplitRequest)(nil),         // 22: drover.connector.v1.SplitRequest
+	(*SplitResponse)(nil),        // 23: drover.connector.v1.SplitResponse
+	(*OpenSnapshotRequest)(nil),  // 24: drover.connector.v1.OpenSnapshotRequest
+	(*OpenSnapshotResponse)(nil), // 25: drover.connector.v1.OpenSnapshotResponse
+	(*ReadChunksRequest)(nil),    // 26: drover.connector.v1.ReadChunksRequest
+	(*RereadRequest)(nil),        // 27: drover.connector.v1.RereadRequest
+	(*StreamRequest)(nil),        // 28: drover.connector.v1.StreamRequest
+	(*SumRequest)(nil),           // 29: drover.connector.v1.SumRequest
+	(*SumResponse)(nil),          // 30: drover.connector.v1.SumResponse
+	(*ApplySchemaRequest)(nil),   // 31: drover.connector.v1.ApplySchemaRequest
+	(*ApplySchemaResponse)(nil),  // 32: drover.connector.v1.ApplySchemaResponse
+	(*RecoverRequest)(nil),       // 33: drover.connector.v1.RecoverRequest
+	(*RecoverResponse)(nil),      // 34: drover.connector.v1.RecoverResponse
+	(*Aside)(nil),                // 35: drover.connector.v1.Aside
+	(*ResetRequest)(nil),         // 36: drover.connector.v1.ResetRequest
+	(*ResetResponse)(nil),        // 37: drover.connector.v1.ResetResponse
+	(*WriteChunksResponse)(nil),  // 38: drover.connector.v1.WriteChunksResponse
+	(*ApplyResponse)(nil),        // 39: drover.connector.v1.ApplyResponse
+	(*RoundAck)(nil),             // 40: drover.connector.v1.RoundAck
+	(*RereadNeeded)(nil),         // 41: drover.connector.v1.RereadNeeded
+	nil,                          // 42: drover.connector.v1.OpenRequest.OptionsEntry
+	(*StreamRequest_Start)(nil),  // 43: drover.connector.v1.StreamRequest.Start
+	(*SumResponse_One)(nil),      // 44: drover.connector.v1.SumResponse.One
+	(*v1.Table)(nil),             // 45: drover.row.v1.Table
+	(*v1.Coverage)(nil),          // 46: drover.row.v1.Coverage
+	(*v1.Chunk)(nil),             // 47: drover.row.v1.Chunk
+	(*v1.Floor)(nil),             // 48: drover.row.v1.Floor
+	(*v1.ChunkResult)(nil),       // 49: drover.row.v1.ChunkResult
+	(*v1.Frame)(nil),             // 50: drover.row.v1.Frame
 }
 var file_drover_connector_v1_connector_proto_depIdxs = []int32{
 	0,  // 0: drover.connector.v1.DescribeResponse.roles:type_name -> drover.connector.v1.Role
 	0,  // 1: drover.connector.v1.OpenRequest.role:type_name -> drover.connector.v1.Role
-	41, // 2: drover.connector.v1.OpenRequest.options:type_name -> drover.connector.v1.OpenRequest.OptionsEntry
+	42, // 2: drover.connector.v1.OpenRequest.options:type_name -> drover.connector.v1.OpenRequest.OptionsEntry
 	0,  // 3: drover.connector.v1.CheckRequest.role:type_name -> drover.connector.v1.Role
-	44, // 4: drover.connector.v1.CheckRequest.tables:type_name -> drover.row.v1.Table
-	9,  // 5: drover.connector.v1.CheckRequest.steps:type_name -> drover.connector.v1.SchemaStep
+	45, // 4: drover.connector.v1.CheckRequest.tables:type_name -> drover.row.v1.Table
+	10, // 5: drover.connector.v1.CheckRequest.steps:type_name -> drover.connector.v1.SchemaStep
 	6,  // 6: drover.connector.v1.CheckResponse.problems:type_name -> drover.connector.v1.Problem
-	1,  // 7: drover.connector.v1.SchemaStep.phase:type_name -> drover.connector.v1.Phase
-	44, // 8: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
-	9,  // 9: drover.connector.v1.DiscoverResponse.steps:type_name -> drover.connector.v1.SchemaStep
-	10, // 10: drover.connector.v1.DiscoverResponse.not_carried:type_name -> drover.connector.v1.NotCarried
-	6,  // 11: drover.connector.v1.DiscoverResponse.problems:type_name -> drover.connector.v1.Problem
-	44, // 12: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
-	0,  // 13: drover.connector.v1.ReleaseRequest.role:type_name -> drover.connector.v1.Role
-	45, // 14: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
-	44, // 15: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
-	46, // 16: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
-	44, // 17: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
-	47, // 18: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
-	45, // 19: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
-	46, // 20: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
-	44, // 21: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
-	47, // 22: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
-	44, // 23: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
-	47, // 24: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
-	42, // 25: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
-	44, // 26: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
-	46, // 27: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
-	0,  // 28: drover.connector.v1.SumRequest.role:type_name -> drover.connector.v1.Role
-	44, // 29: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
-	43, // 30: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
-	9,  // 31: drover.connector.v1.ApplySchemaRequest.steps:type_name -> drover.connector.v1.SchemaStep
-	6,  // 32: drover.connector.v1.ApplySchemaResponse.problem:type_name -> drover.connector.v1.Problem
-	48, // 33: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
-	46, // 34: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
-	34, // 35: drover.connector.v1.RecoverResponse.aside:type_name -> drover.connector.v1.Aside
-	44, // 36: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
-	46, // 37: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
-	34, // 38: drover.connector.v1.ResetRequest.aside:type_name -> drover.connector.v1.Aside
-	48, // 39: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
-	39, // 40: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
-	40, // 41: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
-	44, // 42: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
-	2,  // 43: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
-	4,  // 44: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
-	7,  // 45: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
-	11, // 46: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
-	13, // 47: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
-	15, // 48: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
-	17, // 49: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
-	21, // 50: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
-	23, // 51: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
-	28, // 52: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
-	30, // 53: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
-	32, // 54: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
-	35, // 55: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
-	19, // 56: drover.connector.v1.ConnectorService.Blockers:input_type -> drover.connector.v1.BlockersRequest
-	25, // 57: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
-	26, // 58: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
-	27, // 59: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
-	49, // 60: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
-	49, // 61: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
-	3,  // 62: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
-	5,  // 63: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
-	8,  // 64: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
-	12, // 65: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
-	14, // 66: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
-	16, // 67: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
-	18, // 68: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
-	22, // 69: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
-	24, // 70: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
-	29, // 71: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
-	31, // 72: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
-	33, // 73: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
-	36, // 74: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
-	20, // 75: drover.connector.v1.ConnectorService.Blockers:output_type -> drover.connector.v1.BlockersResponse
-	49, // 76: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
-	49, // 77: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
-	49, // 78: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
-	37, // 79: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
-	38, // 80: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
-	62, // [62:81] is the sub-list for method output_type
-	43, // [43:62] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	9,  // 7: drover.connector.v1.CheckResponse.neighbours:type_name -> drover.connector.v1.Neighbour
+	1,  // 8: drover.connector.v1.SchemaStep.phase:type_name -> drover.connector.v1.Phase
+	45, // 9: drover.connector.v1.DiscoverResponse.tables:type_name -> drover.row.v1.Table
+	10, // 10: drover.connector.v1.DiscoverResponse.steps:type_name -> drover.connector.v1.SchemaStep
+	11, // 11: drover.connector.v1.DiscoverResponse.not_carried:type_name -> drover.connector.v1.NotCarried
+	6,  // 12: drover.connector.v1.DiscoverResponse.problems:type_name -> drover.connector.v1.Problem
+	45, // 13: drover.connector.v1.PrepareRequest.tables:type_name -> drover.row.v1.Table
+	0,  // 14: drover.connector.v1.ReleaseRequest.role:type_name -> drover.connector.v1.Role
+	46, // 15: drover.connector.v1.PositionResponse.horizon:type_name -> drover.row.v1.Coverage
+	45, // 16: drover.connector.v1.SplitRequest.table:type_name -> drover.row.v1.Table
+	47, // 17: drover.connector.v1.SplitResponse.chunks:type_name -> drover.row.v1.Chunk
+	45, // 18: drover.connector.v1.OpenSnapshotRequest.tables:type_name -> drover.row.v1.Table
+	48, // 19: drover.connector.v1.OpenSnapshotRequest.floor:type_name -> drover.row.v1.Floor
+	46, // 20: drover.connector.v1.OpenSnapshotResponse.coverage:type_name -> drover.row.v1.Coverage
+	47, // 21: drover.connector.v1.ReadChunksRequest.chunks:type_name -> drover.row.v1.Chunk
+	45, // 22: drover.connector.v1.ReadChunksRequest.tables:type_name -> drover.row.v1.Table
+	48, // 23: drover.connector.v1.ReadChunksRequest.floor:type_name -> drover.row.v1.Floor
+	45, // 24: drover.connector.v1.RereadRequest.table:type_name -> drover.row.v1.Table
+	48, // 25: drover.connector.v1.RereadRequest.floor:type_name -> drover.row.v1.Floor
+	43, // 26: drover.connector.v1.StreamRequest.start:type_name -> drover.connector.v1.StreamRequest.Start
+	45, // 27: drover.connector.v1.SumRequest.table:type_name -> drover.row.v1.Table
+	47, // 28: drover.connector.v1.SumRequest.chunk:type_name -> drover.row.v1.Chunk
+	0,  // 29: drover.connector.v1.SumRequest.role:type_name -> drover.connector.v1.Role
+	45, // 30: drover.connector.v1.SumRequest.tables:type_name -> drover.row.v1.Table
+	44, // 31: drover.connector.v1.SumResponse.sums:type_name -> drover.connector.v1.SumResponse.One
+	10, // 32: drover.connector.v1.ApplySchemaRequest.steps:type_name -> drover.connector.v1.SchemaStep
+	6,  // 33: drover.connector.v1.ApplySchemaResponse.problem:type_name -> drover.connector.v1.Problem
+	49, // 34: drover.connector.v1.RecoverResponse.written:type_name -> drover.row.v1.ChunkResult
+	47, // 35: drover.connector.v1.RecoverResponse.chunks:type_name -> drover.row.v1.Chunk
+	35, // 36: drover.connector.v1.RecoverResponse.aside:type_name -> drover.connector.v1.Aside
+	45, // 37: drover.connector.v1.ResetRequest.tables:type_name -> drover.row.v1.Table
+	47, // 38: drover.connector.v1.ResetRequest.plan:type_name -> drover.row.v1.Chunk
+	35, // 39: drover.connector.v1.ResetRequest.aside:type_name -> drover.connector.v1.Aside
+	49, // 40: drover.connector.v1.WriteChunksResponse.results:type_name -> drover.row.v1.ChunkResult
+	40, // 41: drover.connector.v1.ApplyResponse.committed:type_name -> drover.connector.v1.RoundAck
+	41, // 42: drover.connector.v1.ApplyResponse.reread:type_name -> drover.connector.v1.RereadNeeded
+	45, // 43: drover.connector.v1.StreamRequest.Start.tables:type_name -> drover.row.v1.Table
+	2,  // 44: drover.connector.v1.ConnectorService.Describe:input_type -> drover.connector.v1.DescribeRequest
+	4,  // 45: drover.connector.v1.ConnectorService.Open:input_type -> drover.connector.v1.OpenRequest
+	7,  // 46: drover.connector.v1.ConnectorService.Check:input_type -> drover.connector.v1.CheckRequest
+	12, // 47: drover.connector.v1.ConnectorService.Discover:input_type -> drover.connector.v1.DiscoverRequest
+	14, // 48: drover.connector.v1.ConnectorService.Prepare:input_type -> drover.connector.v1.PrepareRequest
+	16, // 49: drover.connector.v1.ConnectorService.Release:input_type -> drover.connector.v1.ReleaseRequest
+	18, // 50: drover.connector.v1.ConnectorService.Position:input_type -> drover.connector.v1.PositionRequest
+	22, // 51: drover.connector.v1.ConnectorService.Split:input_type -> drover.connector.v1.SplitRequest
+	24, // 52: drover.connector.v1.ConnectorService.OpenSnapshot:input_type -> drover.connector.v1.OpenSnapshotRequest
+	29, // 53: drover.connector.v1.ConnectorService.Sum:input_type -> drover.connector.v1.SumRequest
+	31, // 54: drover.connector.v1.ConnectorService.ApplySchema:input_type -> drover.connector.v1.ApplySchemaRequest
+	33, // 55: drover.connector.v1.ConnectorService.Recover:input_type -> drover.connector.v1.RecoverRequest
+	36, // 56: drover.connector.v1.ConnectorService.Reset:input_type -> drover.connector.v1.ResetRequest
+	20, // 57: drover.connector.v1.ConnectorService.Blockers:input_type -> drover.connector.v1.BlockersRequest
+	26, // 58: drover.connector.v1.RowsService.ReadChunks:input_type -> drover.connector.v1.ReadChunksRequest
+	27, // 59: drover.connector.v1.RowsService.Reread:input_type -> drover.connector.v1.RereadRequest
+	28, // 60: drover.connector.v1.RowsService.Stream:input_type -> drover.connector.v1.StreamRequest
+	50, // 61: drover.connector.v1.RowsService.WriteChunks:input_type -> drover.row.v1.Frame
+	50, // 62: drover.connector.v1.RowsService.Apply:input_type -> drover.row.v1.Frame
+	3,  // 63: drover.connector.v1.ConnectorService.Describe:output_type -> drover.connector.v1.DescribeResponse
+	5,  // 64: drover.connector.v1.ConnectorService.Open:output_type -> drover.connector.v1.OpenResponse
+	8,  // 65: drover.connector.v1.ConnectorService.Check:output_type -> drover.connector.v1.CheckResponse
+	13, // 66: drover.connector.v1.ConnectorService.Discover:output_type -> drover.connector.v1.DiscoverResponse
+	15, // 67: drover.connector.v1.ConnectorService.Prepare:output_type -> drover.connector.v1.PrepareResponse
+	17, // 68: drover.connector.v1.ConnectorService.Release:output_type -> drover.connector.v1.ReleaseResponse
+	19, // 69: drover.connector.v1.ConnectorService.Position:output_type -> drover.connector.v1.PositionResponse
+	23, // 70: drover.connector.v1.ConnectorService.Split:output_type -> drover.connector.v1.SplitResponse
+	25, // 71: drover.connector.v1.ConnectorService.OpenSnapshot:output_type -> drover.connector.v1.OpenSnapshotResponse
+	30, // 72: drover.connector.v1.ConnectorService.Sum:output_type -> drover.connector.v1.SumResponse
+	32, // 73: drover.connector.v1.ConnectorService.ApplySchema:output_type -> drover.connector.v1.ApplySchemaResponse
+	34, // 74: drover.connector.v1.ConnectorService.Recover:output_type -> drover.connector.v1.RecoverResponse
+	37, // 75: drover.connector.v1.ConnectorService.Reset:output_type -> drover.connector.v1.ResetResponse
+	21, // 76: drover.connector.v1.ConnectorService.Blockers:output_type -> drover.connector.v1.BlockersResponse
+	50, // 77: drover.connector.v1.RowsService.ReadChunks:output_type -> drover.row.v1.Frame
+	50, // 78: drover.connector.v1.RowsService.Reread:output_type -> drover.row.v1.Frame
+	50, // 79: drover.connector.v1.RowsService.Stream:output_type -> drover.row.v1.Frame
+	38, // 80: drover.connector.v1.RowsService.WriteChunks:output_type -> drover.connector.v1.WriteChunksResponse
+	39, // 81: drover.connector.v1.RowsService.Apply:output_type -> drover.connector.v1.ApplyResponse
+	63, // [63:82] is the sub-list for method output_type
+	44, // [44:63] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_drover_connector_v1_connector_proto_init() }
@@ -3539,11 +3609,11 @@ func file_drover_connector_v1_connector_proto_init() {
 	if File_drover_connector_v1_connector_proto != nil {
 		return
 	}
-	file_drover_connector_v1_connector_proto_msgTypes[25].OneofWrappers = []any{
+	file_drover_connector_v1_connector_proto_msgTypes[26].OneofWrappers = []any{
 		(*StreamRequest_Start_)(nil),
 		(*StreamRequest_Ack)(nil),
 	}
-	file_drover_connector_v1_connector_proto_msgTypes[36].OneofWrappers = []any{
+	file_drover_connector_v1_connector_proto_msgTypes[37].OneofWrappers = []any{
 		(*ApplyResponse_Committed)(nil),
 		(*ApplyResponse_Reread)(nil),
 	}
@@ -3553,7 +3623,7 @@ func file_drover_connector_v1_connector_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_connector_v1_connector_proto_rawDesc), len(file_drover_connector_v1_connector_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -465,8 +465,12 @@ type Status struct {
 	// What chunks in flight have moved. It is not in rows_loaded and bytes_loaded: those are acknowledged by the target.
 	RowsInFlight  int64 `protobuf:"varint,41,opt,name=rows_in_flight,json=rowsInFlight,proto3" json:"rows_in_flight,omitempty"`
 	BytesInFlight int64 `protobuf:"varint,42,opt,name=bytes_in_flight,json=bytesInFlight,proto3" json:"bytes_in_flight,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// When the first of tables_equal was found equal: nothing is compared again by itself.
+	EqualAtMicros int64 `protobuf:"varint,43,opt,name=equal_at_micros,json=equalAtMicros,proto3" json:"equal_at_micros,omitempty"`
+	// Tables that are loaded once, and whose changes the source does not log: they are in neither tables_compared nor tables_equal.
+	TablesNotFollowed int64 `protobuf:"varint,44,opt,name=tables_not_followed,json=tablesNotFollowed,proto3" json:"tables_not_followed,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
@@ -793,6 +797,20 @@ func (x *Status) GetBytesInFlight() int64 {
 	return 0
 }
 
+func (x *Status) GetEqualAtMicros() int64 {
+	if x != nil {
+		return x.EqualAtMicros
+	}
+	return 0
+}
+
+func (x *Status) GetTablesNotFollowed() int64 {
+	if x != nil {
+		return x.TablesNotFollowed
+	}
+	return 0
+}
+
 type PhaseTime struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Phase         Phase                  `protobuf:"varint,1,opt,name=phase,proto3,enum=drover.control.v1.Phase" json:"phase,omitempty"`
@@ -876,8 +894,12 @@ type TableStatus struct {
 	// How much of the table is done, 0 to 1, and how much of that the target has acknowledged.
 	Fraction             float64 `protobuf:"fixed64,17,opt,name=fraction,proto3" json:"fraction,omitempty"`
 	FractionAcknowledged float64 `protobuf:"fixed64,18,opt,name=fraction_acknowledged,json=fractionAcknowledged,proto3" json:"fraction_acknowledged,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// When it was compared.
+	ComparedMicros int64 `protobuf:"varint,19,opt,name=compared_micros,json=comparedMicros,proto3" json:"compared_micros,omitempty"`
+	// Its changes are not followed: the source does not log them.
+	NotFollowed   bool `protobuf:"varint,20,opt,name=not_followed,json=notFollowed,proto3" json:"not_followed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TableStatus) Reset() {
@@ -1034,6 +1056,20 @@ func (x *TableStatus) GetFractionAcknowledged() float64 {
 		return x.FractionAcknowledged
 	}
 	return 0
+}
+
+func (x *TableStatus) GetComparedMicros() int64 {
+	if x != nil {
+		return x.ComparedMicros
+	}
+	return 0
+}
+
+func (x *TableStatus) GetNotFollowed() bool {
+	if x != nil {
+		return x.NotFollowed
+	}
+	return false
 }
 
 type ChunkStatus struct {
@@ -2815,7 +2851,7 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x11heartbeat_seconds\x18\x10 \x01(\x03R\x10heartbeatSeconds\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\r\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe2\r\n" +
 	"\x06Status\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12.\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x121\n" +
@@ -2870,11 +2906,13 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\bproblems\x18' \x03(\v2\x1c.drover.connector.v1.ProblemR\bproblems\x12#\n" +
 	"\rload_fraction\x18( \x01(\x01R\floadFraction\x12$\n" +
 	"\x0erows_in_flight\x18) \x01(\x03R\frowsInFlight\x12&\n" +
-	"\x0fbytes_in_flight\x18* \x01(\x03R\rbytesInFlight\"\x85\x01\n" +
+	"\x0fbytes_in_flight\x18* \x01(\x03R\rbytesInFlight\x12&\n" +
+	"\x0fequal_at_micros\x18+ \x01(\x03R\requalAtMicros\x12.\n" +
+	"\x13tables_not_followed\x18, \x01(\x03R\x11tablesNotFollowed\"\x85\x01\n" +
 	"\tPhaseTime\x12.\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x18.drover.control.v1.PhaseR\x05phase\x12%\n" +
 	"\x0estarted_micros\x18\x02 \x01(\x03R\rstartedMicros\x12!\n" +
-	"\fended_micros\x18\x03 \x01(\x03R\vendedMicros\"\xc5\x04\n" +
+	"\fended_micros\x18\x03 \x01(\x03R\vendedMicros\"\x91\x05\n" +
 	"\vTableStatus\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
@@ -2896,7 +2934,9 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x0erows_in_flight\x18\x0f \x01(\x03R\frowsInFlight\x12&\n" +
 	"\x0fbytes_in_flight\x18\x10 \x01(\x03R\rbytesInFlight\x12\x1a\n" +
 	"\bfraction\x18\x11 \x01(\x01R\bfraction\x123\n" +
-	"\x15fraction_acknowledged\x18\x12 \x01(\x01R\x14fractionAcknowledged\"\xac\x03\n" +
+	"\x15fraction_acknowledged\x18\x12 \x01(\x01R\x14fractionAcknowledged\x12'\n" +
+	"\x0fcompared_micros\x18\x13 \x01(\x03R\x0ecomparedMicros\x12!\n" +
+	"\fnot_followed\x18\x14 \x01(\bR\vnotFollowed\"\xac\x03\n" +
 	"\vChunkStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\tR\x05table\x12\x14\n" +

@@ -3576,8 +3576,10 @@ type StreamProgress struct {
 	TransferLagBytes  int64 `protobuf:"varint,18,opt,name=transfer_lag_bytes,json=transferLagBytes,proto3" json:"transfer_lag_bytes,omitempty"`
 	ApplyLagMicros    int64 `protobuf:"varint,19,opt,name=apply_lag_micros,json=applyLagMicros,proto3" json:"apply_lag_micros,omitempty"`
 	ApplyLagBytes     int64 `protobuf:"varint,20,opt,name=apply_lag_bytes,json=applyLagBytes,proto3" json:"apply_lag_bytes,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The end of the source's log was compared with what was read: before that, no lag is known, not even that there is none.
+	LagKnown      bool `protobuf:"varint,21,opt,name=lag_known,json=lagKnown,proto3" json:"lag_known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamProgress) Reset() {
@@ -3748,6 +3750,13 @@ func (x *StreamProgress) GetApplyLagBytes() int64 {
 		return x.ApplyLagBytes
 	}
 	return 0
+}
+
+func (x *StreamProgress) GetLagKnown() bool {
+	if x != nil {
+		return x.LagKnown
+	}
+	return false
 }
 
 var File_drover_fleet_v1_fleet_proto protoreflect.FileDescriptor
@@ -3996,7 +4005,7 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\rChunkProgress\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x03R\x04rows\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\"\xf7\x05\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\"\x94\x06\n" +
 	"\x0eStreamProgress\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\fR\aapplied\x12+\n" +
 	"\x11applied_printable\x18\x02 \x01(\tR\x10appliedPrintable\x12\x1a\n" +
@@ -4020,7 +4029,8 @@ const file_drover_fleet_v1_fleet_proto_rawDesc = "" +
 	"\x13transfer_lag_micros\x18\x11 \x01(\x03R\x11transferLagMicros\x12,\n" +
 	"\x12transfer_lag_bytes\x18\x12 \x01(\x03R\x10transferLagBytes\x12(\n" +
 	"\x10apply_lag_micros\x18\x13 \x01(\x03R\x0eapplyLagMicros\x12&\n" +
-	"\x0fapply_lag_bytes\x18\x14 \x01(\x03R\rapplyLagBytes*\x91\x01\n" +
+	"\x0fapply_lag_bytes\x18\x14 \x01(\x03R\rapplyLagBytes\x12\x1b\n" +
+	"\tlag_known\x18\x15 \x01(\bR\blagKnown*\x91\x01\n" +
 	"\fFailureClass\x12\x1d\n" +
 	"\x19FAILURE_CLASS_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13FAILURE_CLASS_RETRY\x10\x01\x12\x18\n" +

@@ -251,7 +251,12 @@ type Table struct {
 	// The key is the primary key; false: another unique key or the replica identity.
 	PrimaryKey bool `protobuf:"varint,11,opt,name=primary_key,json=primaryKey,proto3" json:"primary_key,omitempty"`
 	// What the source knows the table by: one that was dropped and made again has another. 0: it is not known.
-	NativeId      uint32 `protobuf:"varint,12,opt,name=native_id,json=nativeId,proto3" json:"native_id,omitempty"`
+	NativeId uint32 `protobuf:"varint,12,opt,name=native_id,json=nativeId,proto3" json:"native_id,omitempty"`
+	// How the source's catalog described what holds the rows, only for the source to compare: a statement that changes values
+	// without a word in the log leaves a trace there. Empty: it is not known.
+	NativeForm []byte `protobuf:"bytes,13,opt,name=native_form,json=nativeForm,proto3" json:"native_form,omitempty"`
+	// The source's log has no changes of the table: it is loaded once, and not followed.
+	NotLogged     bool `protobuf:"varint,14,opt,name=not_logged,json=notLogged,proto3" json:"not_logged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -368,6 +373,20 @@ func (x *Table) GetNativeId() uint32 {
 		return x.NativeId
 	}
 	return 0
+}
+
+func (x *Table) GetNativeForm() []byte {
+	if x != nil {
+		return x.NativeForm
+	}
+	return nil
+}
+
+func (x *Table) GetNotLogged() bool {
+	if x != nil {
+		return x.NotLogged
+	}
+	return false
 }
 
 // Coverage says exactly which transactions a read included (handover.md, rule 5).
@@ -1929,7 +1948,7 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"\bnullable\x18\x04 \x01(\bR\bnullable\x12\x1b\n" +
 	"\tnative_id\x18\x05 \x01(\rR\bnativeId\x12%\n" +
 	"\x0eloose_equality\x18\x06 \x01(\bR\rlooseEquality\x12\x1b\n" +
-	"\ttext_only\x18\a \x01(\bR\btextOnly\"\xb2\x03\n" +
+	"\ttext_only\x18\a \x01(\bR\btextOnly\"\xf2\x03\n" +
 	"\x05Table\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12/\n" +
 	"\x06source\x18\x02 \x01(\v2\x17.drover.row.v1.TableRefR\x06source\x12/\n" +
@@ -1945,7 +1964,11 @@ const file_drover_row_v1_row_proto_rawDesc = "" +
 	"gateReason\x12\x1f\n" +
 	"\vprimary_key\x18\v \x01(\bR\n" +
 	"primaryKey\x12\x1b\n" +
-	"\tnative_id\x18\f \x01(\rR\bnativeId\"\xa2\x01\n" +
+	"\tnative_id\x18\f \x01(\rR\bnativeId\x12\x1f\n" +
+	"\vnative_form\x18\r \x01(\fR\n" +
+	"nativeForm\x12\x1d\n" +
+	"\n" +
+	"not_logged\x18\x0e \x01(\bR\tnotLogged\"\xa2\x01\n" +
 	"\bCoverage\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\fR\athrough\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x12\n" +
