@@ -69,8 +69,10 @@ type entry struct {
 	fails    int
 	notUntil time.Time
 
-	users int // under Host.mu, as is idle
+	users int // under Host.mu, as are the others
 	idle  time.Time
+	of    *fleetv1.Endpoint
+	over  bool // its pipeline is released: the process ends with its last user
 }
 
 // New makes a host.
@@ -127,7 +129,7 @@ func (h *Host) Open(ctx context.Context, ep *fleetv1.Endpoint) (*Handle, error) 
 	if err != nil {
 		return nil, diag.Internal.New("endpoint "+ep.GetName(), err, "it cannot be encoded")
 	}
-	e, err := h.enter(string(key))
+	e, err := h.enter(string(key), ep)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +144,7 @@ func (h *Host) Open(ctx context.Context, ep *fleetv1.Endpoint) (*Handle, error) 
 	return &Handle{Process: e.process, Opened: e.opened, Description: e.describe, request: e.request, fresh: e.process != before, release: release}, nil
 }
 
-func (h *Host) enter(key string) (*entry, error) {
+func (h *Host) enter(key string, ep *fleetv1.Endpoint) (*entry, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -150,7 +152,7 @@ func (h *Host) enter(key string) (*entry, error) {
 	}
 	e := h.pool[key]
 	if e == nil {
-		e = &entry{}
+		e = &entry{of: ep}
 		h.pool[key] = e
 	}
 	e.users++
@@ -241,6 +243,17 @@ func (h *Host) pause(ctx context.Context, e *entry) error {
 	}
 }
 
+// Released ends the processes at one side of a pipeline that is deleted, those in use at the sweep after their last use:
+// nobody will ask for them again, and whoever drops the database meets no session of ours.
+func (h *Host) Released(ep *fleetv1.Endpoint) {
+	h.mu.Lock()
+	for _, e := range h.pool {
+		e.over = e.over || e.of.GetPipeline() == ep.GetPipeline() && e.of.GetRole() == ep.GetRole()
+	}
+	h.mu.Unlock()
+	h.end(func(e *entry) bool { return e.over && e.users == 0 })
+}
+
 // sweep ends processes that nobody has used for a while.
 func (h *Host) sweep() {
 	tick := time.NewTicker(idleFor / 6)
@@ -250,7 +263,7 @@ func (h *Host) sweep() {
 		case <-h.life.Done():
 			return
 		case now := <-tick.C:
-			h.end(func(e *entry) bool { return e.users == 0 && now.Sub(e.idle) > idleFor })
+			h.end(func(e *entry) bool { return e.users == 0 && (e.over || now.Sub(e.idle) > idleFor) })
 			h.endSpares(func(s *spare) bool { return now.Sub(s.began) > idleFor })
 		}
 	}
