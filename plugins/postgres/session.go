@@ -46,6 +46,8 @@ func pinned() map[string]string {
 		"lc_monetary":        "C",
 		"statement_timeout":  "0",
 		"lock_timeout":       "0",
+		// Whoever switches over makes the source read-only by default; slot and publication are still to be removed.
+		"default_transaction_read_only": "off",
 	}
 }
 
