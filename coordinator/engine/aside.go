@@ -96,6 +96,7 @@ func (p *Pipeline) failTable(t *table, f *fleetv1.Failure) store.Change {
 	f = proto.CloneOf(f)
 	f.Table, f.Also, f.Class = t.Index+1, nil, fleetv1.FailureClass_FAILURE_CLASS_HOLD
 	again := "drover reload " + p.name + " " + t.name()
+	f.Fix = named(f.Fix, "PIPELINE TABLE", p.name+" "+t.name(), "PIPELINE", p.name)
 	if !p.follow() {
 		again = "Then run the same copy again; where a coordinator runs: " + again
 	}

@@ -40,6 +40,8 @@ type State struct {
 	Source  string
 	Target  string
 	TraceID string
+	// Undo is, by side, the SQL that removes by hand what the pipeline has made there.
+	Undo map[string][]string `json:",omitempty"`
 	// PositionFormat is how the source's connector wants its positions printed.
 	PositionFormat string `json:",omitempty"`
 	// SourceID and TargetID tell the databases apart from any other. Their instances tell the servers that the attempt

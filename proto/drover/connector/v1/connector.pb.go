@@ -370,7 +370,10 @@ type OpenResponse struct {
 	Identity string `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	// Tells the running server apart from physical copies of it, which have the same identity. Empty: it may be any of
 	// them, as a standby is its primary's data.
-	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	// The SQL that removes by hand what a pipeline of the request's name makes at this side: once the side cannot be reached
+	// any more, nobody else can tell.
+	Undo          []string `protobuf:"bytes,6,rep,name=undo,proto3" json:"undo,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,6 +441,13 @@ func (x *OpenResponse) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *OpenResponse) GetUndo() []string {
+	if x != nil {
+		return x.Undo
+	}
+	return nil
 }
 
 // Problem is one finding. code is registered in internal/diag.
@@ -3063,14 +3073,15 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\rmemory_budget\x18\x06 \x01(\x03R\fmemoryBudget\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa8\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x01\n" +
 	"\fOpenResponse\x12\x1f\n" +
 	"\vrows_socket\x18\x01 \x01(\tR\n" +
 	"rowsSocket\x12%\n" +
 	"\x0eserver_version\x18\x02 \x01(\tR\rserverVersion\x12\x18\n" +
 	"\adisplay\x18\x03 \x01(\tR\adisplay\x12\x1a\n" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x1a\n" +
-	"\binstance\x18\x05 \x01(\tR\binstance\"\x8d\x01\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\x12\x12\n" +
+	"\x04undo\x18\x06 \x03(\tR\x04undo\"\x8d\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\bR\awarning\x12\x16\n" +
