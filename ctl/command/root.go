@@ -222,7 +222,9 @@ func (e *env) exit(err error) int {
 			d = diag.Internal.New("drover", nil, "%s", err.Error())
 		}
 	}
-	view.WriteFailure(e.err, failureOf(d), d.Code.Title)
+	f := failureOf(d)
+	f.Fix = e.placed(f.Fix)
+	view.WriteFailure(e.err, f, d.Code.Title)
 	return exitCode(d)
 }
 
