@@ -104,7 +104,9 @@ func (p *Pipeline) failTable(t *table, f *fleetv1.Failure) store.Change {
 		f.Fix = append(f.Fix, again)
 	}
 	t.failure, t.Failure, t.Compared, t.Aside, t.Again, t.Clear = f, store.Wire(f), "", false, false, false
-	p.note("error", "table "+t.name()+" is set aside, the rest goes on: "+wire.Error(f).Error())
+	if f.Code != diag.Reloading.ID { // else somebody asked for it, and that is told
+		p.note("error", "table "+t.name()+" is set aside, the rest goes on: "+wire.Error(f).Error())
+	}
 	return store.PutTable(p.name, t.Table)
 }
 

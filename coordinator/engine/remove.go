@@ -160,6 +160,9 @@ func (p *Pipeline) releaseAt(ctx context.Context, x end) ([]string, error) {
 		p.onSink(t)
 	}
 	r, err := p.call(ctx, agent, t, nil)
+	if d := diag.Find(err); d != nil && !strings.HasPrefix(d.Where, x.side) {
+		d.Where = x.side + " › " + d.Where // whoever is asked for a password has to know of which
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = diag.CallCancelled.New(x.side, nil, "it has not removed everything within %v", releaseWithin)
 	}

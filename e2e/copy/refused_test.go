@@ -174,3 +174,19 @@ func TestRefused_ACopyThatRunsAlready(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// What is wrong with a folder is said of that folder: no other drover is in the way.
+func TestRefused_AFolderThatCannotBeUsed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, c := range map[string]harness.Command{
+		"name another directory with --data": {Args: []string{"up", "--data", filepath.Join(file, "x")}},
+		"Set TMPDIR":                         {Args: []string{"up", "--data", t.TempDir()}, Env: []string{"TMPDIR=" + filepath.Join(file, "x")}},
+	} {
+		if r := harness.Start(t, c).Wait(); r.Code != 1 || !strings.Contains(r.Stderr, "E6005") || !strings.Contains(r.Stderr, want) || strings.Contains(r.Stderr, "End the other") {
+			t.Errorf("want %q: %s", want, r)
+		}
+	}
+}

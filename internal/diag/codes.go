@@ -12,7 +12,7 @@ var (
 	TimedOut     = register(Code{"E1007", "the time of --timeout has passed", "The command ended without what it waited for; it undoes nothing, and a pipeline at a coordinator keeps running.", "Look at it with `drover status PIPELINE`, or give the command more time.", Ended})
 
 	Unreachable  = register(Code{"E2001", "the database cannot be reached", "No connection could be made to the host and port.", "Check host, port, firewall and that the server runs; an agent near the database can dial out for you.", Retry})
-	AuthFailed   = register(Code{"E2002", "the database refuses the login", "User name, password or pg_hba.conf do not allow it.", "Set the password (prompt, env:, file:, PGPASSWORD, .pgpass) or correct pg_hba.conf.", Fatal})
+	AuthFailed   = register(Code{"E2002", "the database refuses the login", "User name, password or pg_hba.conf do not allow it.", "Set the password (prompt, DROVER_SOURCE_PASSWORD, DROVER_TARGET_PASSWORD, env:, file:, PGPASSWORD, .pgpass) or correct pg_hba.conf.", Fatal})
 	NoDatabase   = register(Code{"E2003", "the database does not exist", "The server answers, but has no database of that name.", "Create it with CREATE DATABASE, or correct the name.", Fatal})
 	NoRight      = register(Code{"E2004", "the role lacks a right", "The operation was refused for lack of privileges.", "Grant the right named in the message.", Fatal})
 	SecretAbsent = register(Code{"E2005", "a secret cannot be resolved", "A reference env:NAME or file:PATH leads nowhere on the agent's machine.", "Set the variable or write the file where the agent runs.", Fatal})
@@ -27,7 +27,7 @@ var (
 	NoSlotFree      = register(Code{"E3003", "no replication slot is free", "All max_replication_slots are in use.", "Drop an unused slot with pg_drop_replication_slot('…'), or raise max_replication_slots and restart.", Fatal})
 	NoWalsender     = register(Code{"E3004", "no WAL sender is free", "All max_wal_senders are in use.", "Raise max_wal_senders and restart, or end an unused standby.", Fatal})
 	SlotLost        = register(Code{"E3005", "the slot or the log it needs is gone", "The slot was dropped or invalidated: changes between the stored position and now cannot be read any more, so the target can no longer be kept equal.", "`drover delete PIPELINE`, then empty the target's tables and copy again, or copy again with --truncate; raise max_slot_wal_keep_size so it does not happen twice.", Fatal})
-	NoIdentity      = register(Code{"E3006", "a table has no replica identity", "Publishing it would make every UPDATE and DELETE of the application fail.", "ALTER TABLE … REPLICA IDENTITY FULL;  or add a primary key, or exclude the table.", Fatal})
+	NoIdentity      = register(Code{"E3006", "a table has no replica identity", "Publishing it would make every UPDATE and DELETE of the application fail.", "Add a primary key, or ALTER TABLE name REPLICA IDENTITY FULL; or exclude the table. Has it another key than before, `drover reload PIPELINE TABLE` is enough.", Fatal})
 	RowSecurity     = register(Code{"E3007", "row-level security hides rows from the reader", "The role would copy only the rows its policies show.", "ALTER ROLE name BYPASSRLS;", Fatal})
 	SlotBusy        = register(Code{"E3008", "the slot is in use by another session", "Another reader, perhaps one that is about to time out, holds the slot.", "Wait; if it stays, end it with pg_terminate_backend(active_pid).", Retry})
 	NoCreate        = register(Code{"E3009", "the role may not create a publication", "A publication needs CREATE on the database and ownership of the tables.", "GRANT CREATE ON DATABASE … TO role, and let the role own the tables (or be superuser).", Fatal})
@@ -76,4 +76,10 @@ var (
 	TLSRefused      = register(Code{"E6010", "a TLS connection was refused", "Both ends show a certificate that the other one's CA has signed, is valid today, and names the address that was dialled.", "Correct the certificate that the message names.", Retry})
 	NoSharedMemory  = register(Code{"E6015", "a connector cannot open the shared memory of its agent", "The memory that source and sink connector share on one machine could not be mapped; rows go over sockets from now on.", "Nothing to do; to gain speed, let the connectors read /proc of their agent (hidepid, another PID namespace or a security module keeps them from it).", Retry})
 	CallCancelled   = register(Code{"E6008", "the work was cancelled", "Somebody stopped it, or the process is shutting down.", "Run the command again to go on from the last token.", Retry})
+)
+
+// Fixes of StateUnusable where no other process is in the way.
+const (
+	WritableData = "Let this user write there, or name another directory with --data."
+	WritableTemp = "Set TMPDIR to a folder that this user may write."
 )
