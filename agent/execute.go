@@ -35,7 +35,15 @@ func (a *Agent) execute(ctx context.Context, r *running) (*fleetv1.Result, error
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	res, err := a.askWatched(ctx, r, c)
+	c.Close()
+	if err == nil && r.task.GetRelease() != nil {
+		a.host.Released(endpoint(r.task))
+	}
+	return res, err
+}
+
+func (a *Agent) askWatched(ctx context.Context, r *running, c *host.Handle) (*fleetv1.Result, error) {
 	defer a.watchWaits(ctx, r, r.stands, c)()
 	return a.ask(ctx, r, c)
 }

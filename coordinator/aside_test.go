@@ -123,7 +123,7 @@ func about(code diag.Code, tables ...uint32) (all []*fleetv1.Failure) {
 // What concerns more than a table sets none aside, even if it names one; and the last table stops the pipeline, from where
 // it goes on when it is told to.
 func TestCoordinator_SetsNothingAsideForWhatConcernsAll(t *testing.T) {
-	a := &asides{failing: -1, fails: about(diag.ReadOnly, 0)}
+	a := &asides{failing: -1, fails: about(diag.StreamBroken, 0)}
 	c, _ := a.run(t, t.TempDir())
 	apply(t, c, controlv1.Mode_MODE_FULL_LOAD_AND_CDC)
 	until(t, c, "it has failed", func(s *controlv1.Status) bool {

@@ -70,8 +70,10 @@ type entry struct {
 	fails    int
 	notUntil time.Time
 
-	users int // under Host.mu, as is idle
+	users int // under Host.mu, as are the others
 	idle  time.Time
+	of    *fleetv1.Endpoint
+	over  bool // its pipeline is released: the process ends with its last user
 }
 
 // New makes a host.
@@ -250,6 +252,17 @@ func (h *Host) pause(ctx context.Context, e *entry) error {
 	}
 }
 
+// Released ends the processes at one side of a pipeline that is deleted, those in use at the sweep after their last use:
+// nobody will ask for them again, and whoever drops the database meets no session of ours.
+func (h *Host) Released(ep *fleetv1.Endpoint) {
+	h.mu.Lock()
+	for _, e := range h.pool {
+		e.over = e.over || e.endpoint.GetPipeline() == ep.GetPipeline() && e.endpoint.GetRole() == ep.GetRole()
+	}
+	h.mu.Unlock()
+	h.end(func(e *entry) bool { return e.over && e.users == 0 })
+}
+
 // sweep ends processes that nobody has used for a while.
 func (h *Host) sweep() {
 	tick := time.NewTicker(idleFor / 6)
@@ -259,7 +272,7 @@ func (h *Host) sweep() {
 		case <-h.life.Done():
 			return
 		case now := <-tick.C:
-			h.end(func(e *entry) bool { return e.users == 0 && now.Sub(e.idle) > idleFor })
+			h.end(func(e *entry) bool { return e.users == 0 && (e.over || now.Sub(e.idle) > idleFor) })
 			h.endSpares(func(s *spare) bool { return now.Sub(s.began) > idleFor })
 		}
 	}

@@ -87,6 +87,25 @@ func TestOpen_SharesOneProcessPerEndpointAndPassesTheSecret(t *testing.T) {
 	}
 }
 
+// A pipeline that is deleted leaves no process behind that is kept for later, and no other one loses its own.
+func TestReleased_EndsTheProcessAtOnce(t *testing.T) {
+	h := newHost(t)
+	ep := agenttest.Endpoint(source, "p")
+	c, other := open(t, h, ep), open(t, h, agenttest.Endpoint(source, "q"))
+	if err := errors.Join(c.Close(), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h.Released(ep)
+	select {
+	case <-c.Done():
+	default:
+		t.Error("the process still runs")
+	}
+	if again := open(t, h, agenttest.Endpoint(source, "q")); again.Pid() != other.Pid() {
+		t.Error("another pipeline's process was ended")
+	}
+}
+
 func TestOpen_NamesWhatIsMissing(t *testing.T) {
 	h := newHost(t)
 	ep := agenttest.Endpoint(source, "p")

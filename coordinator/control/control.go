@@ -146,14 +146,14 @@ func (s *Server) Stop(ctx context.Context, r *controlv1.StopRequest) (*controlv1
 	return &controlv1.StopResponse{}, s.want(ctx, r.Pipeline, controlv1.Desired_DESIRED_STOPPED)
 }
 
-// Delete releases what it holds at source and target, then its state.
+// Delete releases what it holds at source and target, but for sides to forget, then its state.
 func (s *Server) Delete(ctx context.Context, r *controlv1.DeleteRequest) (*controlv1.DeleteResponse, error) {
 	e, err := s.Engine(ctx)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	removed, err := e.Delete(ctx, r.Pipeline)
-	return &controlv1.DeleteResponse{Removed: removed}, wire.Status(err)
+	out, err := e.Delete(ctx, r.Pipeline, r.Forget)
+	return out, wire.Status(err)
 }
 
 // Tables lists the tables of a pipeline, biggest first.

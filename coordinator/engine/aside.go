@@ -96,6 +96,7 @@ func (p *Pipeline) failTable(t *table, f *fleetv1.Failure) store.Change {
 	f = proto.CloneOf(f)
 	f.Table, f.Also, f.Class = t.Index+1, nil, fleetv1.FailureClass_FAILURE_CLASS_HOLD
 	again := "drover reload " + p.name + " " + t.name()
+	f.Fix = named(f.Fix, "PIPELINE TABLE", p.name+" "+t.name(), "PIPELINE", p.name)
 	if !p.follow() {
 		again = "Then run the same copy again; where a coordinator runs: " + again
 	}
@@ -103,7 +104,9 @@ func (p *Pipeline) failTable(t *table, f *fleetv1.Failure) store.Change {
 		f.Fix = append(f.Fix, again)
 	}
 	t.failure, t.Failure, t.Compared, t.ComparedAt, t.Aside, t.Again, t.Clear = f, store.Wire(f), "", 0, false, false, false
-	p.note("error", "table "+t.name()+" is set aside, the rest goes on: "+wire.Error(f).Error())
+	if f.Code != diag.Reloading.ID { // else somebody asked for it, and that is told
+		p.note("error", "table "+t.name()+" is set aside, the rest goes on: "+wire.Error(f).Error())
+	}
 	return store.PutTable(p.name, t.Table)
 }
 

@@ -28,6 +28,7 @@ func (p *Pipeline) assess(ctx context.Context) error {
 	}
 	p.state.Source, p.state.Target = source.GetOpen().GetDisplay(), target.GetOpen().GetDisplay()
 	p.state.TargetID = target.GetOpen().GetIdentity()
+	p.state.Undo = map[string][]string{"source": source.GetOpen().GetUndo(), "target": target.GetOpen().GetUndo()}
 	p.state.SourceInstance, p.state.TargetInstance = source.GetOpen().GetInstance(), target.GetOpen().GetInstance()
 	p.state.PositionFormat = source.GetDescribe().GetPositionFormat()
 	if p.state.Discovered {

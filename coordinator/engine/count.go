@@ -6,6 +6,7 @@ import (
 
 	"github.com/droverdb/drover/coordinator/plan"
 	"github.com/droverdb/drover/coordinator/store"
+	"github.com/droverdb/drover/internal/diag"
 	"github.com/droverdb/drover/internal/position"
 	controlv1 "github.com/droverdb/drover/proto/drover/control/v1"
 )
@@ -16,6 +17,7 @@ func (p *Pipeline) count(s *controlv1.Status) {
 	for _, t := range p.sorted {
 		v := p.tally(t)
 		switch {
+		case t.asked():
 		case t.failure != nil:
 			s.TablesFailed++
 			s.Failures = append(s.Failures, t.failure)
@@ -80,6 +82,7 @@ func (p *Pipeline) tally(t *table) tally {
 	acknowledged, moving := done.value()
 	v.fraction, v.acknowledged = acknowledged+moving, acknowledged
 	switch {
+	case t.asked():
 	case t.failure != nil:
 		v.state = "failed"
 	case t.Loaded:
@@ -88,12 +91,19 @@ func (p *Pipeline) tally(t *table) tally {
 	return v
 }
 
+// asked: nothing is wrong with the table, somebody wants it loaded again.
+func (t *table) asked() bool { return t.Again && t.failure.GetCode() == diag.Reloading.ID }
+
 func (p *Pipeline) tableStatus(t *table, v tally) *controlv1.TableStatus {
+	failure := t.failure
+	if t.asked() {
+		failure = nil
+	}
 	return &controlv1.TableStatus{Source: t.name(), Target: targetName(t.row), State: v.state,
 		RowsEstimate: max(t.row.EstimatedRows, 0), BytesEstimate: max(t.row.EstimatedBytes, 0), Rows: v.rows, Bytes: v.bytes,
 		RowsInFlight: v.rowsMoving, BytesInFlight: v.bytesMoving, ChunksTotal: v.chunks, ChunksDone: v.chunksDone,
 		Fraction: v.fraction, FractionAcknowledged: v.acknowledged,
-		Gate: t.row.Gate.String(), GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared, ComparedMicros: t.ComparedAt, NotFollowed: p.unfollowed(t), Failure: t.failure}
+		Gate: t.row.Gate.String(), GateReason: t.row.GateReason, Lane: t.row.Lane, Compared: t.Compared, ComparedMicros: t.ComparedAt, NotFollowed: p.unfollowed(t), Failure: failure}
 }
 
 // Tables lists all tables as they are now, biggest first. Only who asks pays for it.

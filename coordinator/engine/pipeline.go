@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,7 +79,7 @@ type Pipeline struct {
 	deleted  bool
 	// dropTasks tells, when the actor ends, whether tasks end with it.
 	dropTasks func() bool
-	deleting  chan<- deletion
+	deleting  *removal // that was asked for
 	shown     time.Time
 }
 
@@ -154,7 +155,7 @@ func (p *Pipeline) loop(ctx context.Context) error {
 		case p.spare(ctx, err):
 			tries++
 			wait = min(time.Duration(tries)*50*time.Millisecond, time.Second)
-		case retryable(err) && !(p.neverBegan() && tries >= firstTries):
+		case retryable(err) && !(p.neverBegan() && tries >= firstTries), p.comesBack(err):
 			tries++
 			if time.Since(began) > time.Minute {
 				wait = 0
@@ -179,6 +180,13 @@ func (p *Pipeline) neverBegan() bool {
 	return p.state.Phase <= controlv1.Phase_PHASE_ASSESS && !p.state.Discovered
 }
 
+// comesBack: a target that was written to and refuses that now is amid a failover, or a standby that is promoted next. At
+// first contact it is a wrong address.
+func (p *Pipeline) comesBack(err error) bool {
+	d := diag.Find(err)
+	return d != nil && d.Code.ID == diag.ReadOnly.ID && !p.neverBegan()
+}
+
 // tryingAgain tells what is waited for: the code of the error says what to look at.
 func tryingAgain(err error) string { return "trying again: " + err.Error() }
 
@@ -195,11 +203,21 @@ func lostStore(err error) bool {
 
 func (p *Pipeline) fail(err error) {
 	p.failure, p.waiting = wire.Failure(err), "" // for a person, who reads why
+	p.failure.Fix = named(p.failure.Fix, "PIPELINE", p.name)
 	p.state.Failure = store.Wire(p.failure)
 	p.note("error", err.Error())
 	ctx, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
 	_ = p.save(ctx) // the failure is also found again by trying again
+}
+
+// named puts names into the commands of fixes, so that they work as they stand.
+func named(fixes []string, names ...string) (out []string) {
+	r := strings.NewReplacer(names...)
+	for _, f := range fixes {
+		out = append(out, r.Replace(f))
+	}
+	return out
 }
 
 func (p *Pipeline) save(ctx context.Context, more ...store.Change) error {

@@ -25,15 +25,15 @@ func following(t *testing.T, name string, tables ...*rowv1.Table) *Pipeline {
 	return p
 }
 
-func named(name string) *rowv1.Table {
+func tableNamed(name string) *rowv1.Table {
 	ref := &rowv1.TableRef{Schema: "s", Name: name}
 	return &rowv1.Table{Source: ref, Target: ref}
 }
 
 // A table that another pipeline follows into is refused, and nobody is told to empty it; one that was only copied is free.
 func TestShared_TablesOfAnotherPipelineAreRefused(t *testing.T) {
-	other := following(t, "q-1", named("a"), named("b"))
-	ours := following(t, "mix", named("b"), named("c"))
+	other := following(t, "q-1", tableNamed("a"), tableNamed("b"))
+	ours := following(t, "mix", tableNamed("b"), tableNamed("c"))
 	full := &connectorv1.Problem{Code: diag.NotEmpty.ID, Object: "table s.b", Fix: []string{"TRUNCATE s.b;"}}
 	for mode, want := range map[controlv1.Mode]string{
 		controlv1.Mode_MODE_FULL_LOAD_AND_CDC: diag.SharedTarget.ID, controlv1.Mode_MODE_FULL_LOAD: diag.NotEmpty.ID,
@@ -53,9 +53,9 @@ func TestShared_TablesOfAnotherPipelineAreRefused(t *testing.T) {
 
 // A table that the source does not log is named with what to do, and is neither compared nor counted as equal.
 func TestUnfollowed_IsNamedAndNotCountedAsEqual(t *testing.T) {
-	loose := named(`lo"ose`)
+	loose := tableNamed(`lo"ose`)
 	loose.NotLogged = true
-	p := following(t, "p", named("a"), loose)
+	p := following(t, "p", tableNamed("a"), loose)
 	for _, x := range p.tables {
 		x.Loaded = true
 	}

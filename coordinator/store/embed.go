@@ -40,7 +40,8 @@ type Server struct {
 // Start runs an etcd that only this process reaches, over a unix socket in a directory of its own.
 func Start(ctx context.Context, e Embed) (_ *Server, err error) {
 	if err := os.MkdirAll(e.DataDir, 0o700); err != nil {
-		return nil, diag.StateUnusable.New(e.DataDir, err, "the directory cannot be made")
+		return nil, diag.StateUnusable.New(e.DataDir, err, "the directory cannot be made").
+			WithFix(diag.WritableData)
 	}
 	s := &Server{}
 	defer func() {
@@ -53,7 +54,8 @@ func Start(ctx context.Context, e Embed) (_ *Server, err error) {
 	}
 	// A socket's path may have 107 bytes only, so it cannot lie in the data directory.
 	if s.socket, err = scratch.New("etcd"); err != nil {
-		return nil, diag.StateUnusable.New(e.DataDir, err, "no directory for a socket")
+		return nil, diag.StateUnusable.New(e.DataDir, err, "no directory for a socket").
+			WithFix(diag.WritableTemp)
 	}
 	if s.etcd, err = embed.StartEtcd(s.config(e)); err != nil {
 		return nil, diag.StateUnusable.New(e.DataDir, err, "the embedded etcd does not start")

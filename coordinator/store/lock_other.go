@@ -13,7 +13,7 @@ import (
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, diag.StateUnusable.New(dir, err, "the lock file cannot be opened")
+		return nil, diag.StateUnusable.New(dir, err, "the lock file cannot be opened").WithFix(diag.WritableData)
 	}
 	return f, nil
 }

@@ -14,7 +14,7 @@ import (
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, diag.StateUnusable.New(dir, err, "the lock file cannot be opened")
+		return nil, diag.StateUnusable.New(dir, err, "the lock file cannot be opened").WithFix(diag.WritableData)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()

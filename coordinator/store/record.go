@@ -49,6 +49,8 @@ type State struct {
 	// Made is what the source has for the pipeline; Left, what former beginnings have left at other sources.
 	Made []string `json:",omitempty"`
 	Left []string `json:",omitempty"`
+	// Undo is, by side, the SQL that removes by hand what the pipeline has made there.
+	Undo map[string][]string `json:",omitempty"`
 	// PositionFormat is how the source's connector wants its positions printed.
 	PositionFormat string `json:",omitempty"`
 	// SourceID and TargetID tell the databases apart from any other. Their instances tell the servers that the attempt

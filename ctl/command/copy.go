@@ -71,17 +71,29 @@ func (e *env) runCopy(ctx context.Context, src, dst string, f copyFlags) error {
 		return err
 	}
 	e.waits.where, e.copies = "pipeline "+s.Name, &f
-	for tries := 0; ; tries++ {
+	return e.withPasswords(secrets, func() (*controlv1.Spec, error) {
 		e.found = nil
-		err = f.typed(e.copyOnce(ctx, s, secrets))
+		return s, f.typed(e.copyOnce(ctx, s, secrets))
+	})
+}
+
+// withPasswords does something with databases, and again when a password was refused and somebody types another one.
+func (e *env) withPasswords(secrets map[string]string, once func() (*controlv1.Spec, error)) error {
+	for tries := 0; ; tries++ {
+		s, err := once()
 		d := diag.Find(err)
-		if d == nil || d.Code.ID != diag.AuthFailed.ID || tries >= 2 || !e.asks() {
+		if d == nil || d.Code.ID != diag.AuthFailed.ID || s == nil || tries >= 2 || !e.asks() {
 			return err
 		}
 		if err := e.prompt(d, s, secrets); err != nil {
 			return err
 		}
 	}
+}
+
+// ownSecrets are the passwords that the environment holds; without them PGPASSWORD, .pgpass and service files decide.
+func ownSecrets() map[string]string {
+	return map[string]string{"source": os.Getenv("DROVER_SOURCE_PASSWORD"), "target": os.Getenv("DROVER_TARGET_PASSWORD")}
 }
 
 // copySpec builds the pipeline of a pair. Secrets never enter the spec: it holds references into this process.
@@ -115,10 +127,8 @@ func (e *env) copySpec(src, dst string, f copyFlags) (*controlv1.Spec, map[strin
 	if f.truncate {
 		s.WhenNotEmpty = "truncate"
 	}
-	secrets := map[string]string{
-		"source": firstOf(sp, os.Getenv("DROVER_SOURCE_PASSWORD")),
-		"target": firstOf(tp, os.Getenv("DROVER_TARGET_PASSWORD")),
-	}
+	secrets := ownSecrets()
+	secrets["source"], secrets["target"] = firstOf(sp, secrets["source"]), firstOf(tp, secrets["target"])
 	for _, ep := range []*fleetv1.Endpoint{source, target} {
 		ep.Pipeline, ep.Secret = name, "local:"+ep.Name
 	}
@@ -154,7 +164,7 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 			return nil
 		}
 		stopped = true
-		return tree.Stop(15 * time.Second)
+		return tree.Stop(stopGrace)
 	}
 	defer stop()
 	last, err := e.follow(ctx, tree.Control, s, &run)
@@ -168,6 +178,9 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		}
 		return exitError{exitInterrupted}
 	}
+	if d := diag.Find(err); d != nil && d.Code.ID == diag.NoPipeline.ID && last != nil {
+		return e.wasDeleted(s.Name, last, stop)
+	}
 	if err != nil {
 		return e.failedSummary(last, run, err)
 	}
@@ -179,12 +192,27 @@ func (e *env) copyOnce(ctx context.Context, s *controlv1.Spec, secrets map[strin
 		if _, err := tree.Control.Delete(ctx, &controlv1.DeleteRequest{Pipeline: s.Name}); err != nil {
 			return e.remote(err)
 		}
-		if err := stop(); err != nil {
-			return err
-		}
-		return os.RemoveAll(filepath.Clean(copyData(e.state, s.Name)))
+		return e.leaves(s.Name, stop)
 	}
 	return nil
+}
+
+// leaves ends a copy's tree and removes its state.
+func (e *env) leaves(pipeline string, stop func() error) error {
+	if err := stop(); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Clean(copyData(e.state, pipeline)))
+}
+
+// wasDeleted ends a copy that somebody deleted while it ran. One that was in sync has done what it was for.
+func (e *env) wasDeleted(pipeline string, last *controlv1.Status, stop func() error) error {
+	e.say("%s was deleted while it ran: slot, publication and tokens are removed, rows at the target stay", pipeline)
+	err := e.leaves(pipeline, stop)
+	if err == nil && last.Phase != controlv1.Phase_PHASE_STREAMING {
+		err = exitError{exitFailed}
+	}
+	return err
 }
 
 func usageUnlessCoded(where string, err error) error {

@@ -29,6 +29,9 @@ func (e *env) with(ctx context.Context, pipeline string, f func(controlv1.Contro
 	if d == nil || d.Code.ID != diag.NoPipeline.ID && (d.Code.ID != diag.NoCoord.ID || e.coordinator != "") {
 		return err
 	}
+	if e.rests(ctx, pipeline) {
+		return e.notRunning(pipeline)
+	}
 	names := e.names(ctx)
 	if d.Code.ID == diag.NoCoord.ID && (len(names) == 0 || slices.Contains(names, pipeline)) {
 		return err
@@ -60,6 +63,9 @@ func (e *env) pipelines(ctx context.Context) (all []*controlv1.Status, err error
 	case answered:
 		err = nil
 	case e.coordinator == "":
+		if resting := e.resting(nil); len(resting) > 0 {
+			return nil, e.notRunning(resting...)
+		}
 		err = diag.NoCoord.New(e.state, err, "no coordinator runs here")
 	}
 	slices.SortFunc(all, func(a, b *controlv1.Status) int { return strings.Compare(a.Pipeline, b.Pipeline) })
@@ -119,11 +125,7 @@ func (e *env) runsAlready(ctx context.Context, pipeline string, err error) error
 		return err
 	}
 	done()
-	where := ""
-	if e.state != defaultData() {
-		where = " --data " + quoted(e.state)
-	}
-	return d.WithFix("It runs already; watch it: drover status "+pipeline+" -w"+where, "Or end it with Ctrl-C where it was started, then run the same command again.")
+	return d.WithFix("It runs already; watch it: drover status "+pipeline+" -w"+e.here(), "Or end it with Ctrl-C where it was started, then run the same command again.")
 }
 
 func (e *env) addresses(pipeline string) []string {

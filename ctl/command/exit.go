@@ -29,7 +29,8 @@ func (e *env) exit(err error) int {
 		return exitInterrupted
 	}
 	d := coded(err)
-	view.WriteFailure(e.err, failureOf(d), d.Code.Title)
+	f := e.failureOf(d)
+	view.WriteFailure(e.err, f, d.Code.Title)
 	e.fail(d)
 	return exitCode(d)
 }
@@ -39,7 +40,7 @@ func (e *env) fail(d *diag.Error) {
 	if e.answered || e.output != "json" && e.output != "yaml" {
 		return
 	}
-	errors := []view.Failure{failureOf(d)}
+	errors := []view.Failure{e.failureOf(d)}
 	for _, f := range e.found {
 		if f.Code != errors[0].Code || f.Where != errors[0].Where {
 			errors = append(errors, f)
@@ -92,12 +93,12 @@ func looksLikeUsage(err error) bool {
 	return false
 }
 
-func failureOf(d *diag.Error) view.Failure {
+func (e *env) failureOf(d *diag.Error) view.Failure {
 	why := d.Why
 	if d.Cause != nil {
 		why = strings.TrimPrefix(why+": "+d.Cause.Error(), ": ")
 	}
-	return view.Failure{Code: d.Code.ID, Where: telemetry.Redact(d.Where), Why: telemetry.Redact(why), Fix: d.Fix()}
+	return view.Failure{Code: d.Code.ID, Where: telemetry.Redact(d.Where), Why: telemetry.Redact(why), Fix: e.placed(d.Fix())}
 }
 
 // refused are the codes of checks: nothing was done, and a person has to mend something first.

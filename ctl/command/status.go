@@ -88,6 +88,7 @@ func (e *env) printStatus(s *controlv1.Status) error {
 	}
 	v := view.FromStatus(s)
 	for _, f := range v.Failures {
+		f.Fix = e.placed(f.Fix)
 		view.WriteFailure(e.err, f, "")
 	}
 	for _, n := range v.Next {

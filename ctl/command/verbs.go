@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -107,45 +108,6 @@ func (e *env) runReload(ctx context.Context, client controlv1.ControlServiceClie
 	}))
 }
 
-func (e *env) deleteCmd() *cobra.Command {
-	var yes bool
-	var confirm string
-	c := &cobra.Command{
-		Use: "delete PIPELINE", Short: "Remove a pipeline with its slot, publication and tokens; rows at the target stay",
-		Example: "  drover delete shop\n  drover delete shop --yes --confirm shop", Args: exactly, ValidArgsFunction: e.completePipelines,
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := e.confirm(args[0], "this removes slot, publication and tokens of "+args[0], yes, confirm); err != nil {
-				return err
-			}
-			return e.with(c.Context(), args[0], func(client controlv1.ControlServiceClient) error {
-				r, err := client.Delete(c.Context(), &controlv1.DeleteRequest{Pipeline: args[0]})
-				if err != nil {
-					return e.remote(err)
-				}
-				return e.show(deleted(args[0], r.Removed))
-			})
-		},
-	}
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask (with --confirm)")
-	c.Flags().StringVar(&confirm, "confirm", "", "the pipeline's name, typed out")
-	return e.limited(c, func(args []string) wait {
-		return wait{"pipeline " + args[0], "slot, publication and tokens to be removed",
-			"The coordinator goes on removing it; drover delete " + args[0] + " again says how it ended, repeating is harmless."}
-	})
-}
-
-func deleted(pipeline string, removed []string) view.Listing {
-	type answer struct {
-		Pipeline string   `json:"pipeline"`
-		Removed  []string `json:"removed"`
-	}
-	return view.Answer(pipeline, answer{pipeline, append([]string{}, removed...)}, func(w io.Writer, _ bool) {
-		for _, x := range removed {
-			fmt.Fprintln(w, "removed", x)
-		}
-	})
-}
-
 // confirm asks for the pipeline's name; off a terminal it must come as flags.
 func (e *env) confirm(pipeline, what string, yes bool, typed string) error {
 	if yes && typed == pipeline {
@@ -172,6 +134,9 @@ func (e *env) listCmd() *cobra.Command {
 			}
 			if len(all) == 0 && e.forPeople() {
 				e.say("no pipelines; make one with drover apply -f FILE")
+			}
+			if resting := e.resting(namesOf(all)); len(resting) > 0 && e.coordinator == "" {
+				e.say("not running: %s; the same drover copy again goes on, drover delete NAME%s ends it for good", strings.Join(resting, ", "), e.here())
 			}
 			return e.show(view.Pipelines(all))
 		}}

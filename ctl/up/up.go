@@ -84,7 +84,7 @@ func Start(ctx context.Context, o Options) (_ *Tree, err error) {
 		}
 	}
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
-		return nil, diag.StateUnusable.New(o.Data, err, "the data directory cannot be made")
+		return nil, diag.StateUnusable.New(o.Data, err, "the data directory cannot be made").WithFix(diag.WritableData)
 	}
 	for name, value := range o.Secrets {
 		secret.Set(name, value)
@@ -114,7 +114,7 @@ func Start(ctx context.Context, o Options) (_ *Tree, err error) {
 func (t *Tree) scratch(kind string) (string, error) {
 	f, err := scratch.New(kind)
 	if err != nil {
-		return "", diag.StateUnusable.New(os.TempDir(), err, "no folder for sockets and state can be made there")
+		return "", diag.StateUnusable.New(os.TempDir(), err, "no folder for sockets and state can be made there").WithFix(diag.WritableTemp)
 	}
 	t.folders = append(t.folders, f)
 	return f.Path, nil
@@ -162,7 +162,7 @@ func (t *Tree) startCoordinator(ctx context.Context, o Options, socket string) e
 func (t *Tree) publish(dir string) error {
 	t.addressFile = filepath.Join(dir, AddressFile)
 	if err := writeWhole(t.addressFile, t.Address); err != nil {
-		return diag.StateUnusable.New(dir, err, "the address file cannot be written")
+		return diag.StateUnusable.New(dir, err, "the address file cannot be written").WithFix(diag.WritableData)
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (t *Tree) serve(c *coordinator.Coordinator, network, address string, files 
 	}
 	l, err := net.Listen(network, address)
 	if err != nil {
-		return diag.StateUnusable.New(address, err, "cannot listen")
+		return diag.StateUnusable.New(address, err, "cannot listen").WithFix("End what listens there, or give another address with --listen.")
 	}
 	s := grpc.NewServer(grpc.Creds(creds), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	c.Register(s)

@@ -23,7 +23,7 @@ func Pipelines(all []*controlv1.Status) Listing {
 			lag, position = v.Stream.LagText(" s"), v.Stream.Position
 		}
 		views, l.Items = append(views, v), append(l.Items, v)
-		l.Rows = append(l.Rows, []string{v.Pipeline, v.Phase, v.Health, v.Mode, databases(v), v.Desired, fmt.Sprintf("%d/%d", v.Tables.Done, v.Tables.Total),
+		l.Rows = append(l.Rows, []string{v.Pipeline, v.Phase, standing(v), v.Mode, databases(v), v.Desired, fmt.Sprintf("%d/%d", v.Tables.Done, v.Tables.Total),
 			fmt.Sprintf("%d %%", percent(v.Load.Progress)), Count64(v.Load.Rows), Bytes(v.Load.Bytes), lag, position, v.Created, v.Waiting})
 	}
 	l.Value = struct {
@@ -31,6 +31,15 @@ func Pipelines(all []*controlv1.Status) Listing {
 		Pipelines []Status `json:"pipelines"`
 	}{Version, views}
 	return l
+}
+
+// standing is the health of a pipeline that runs; of one that rests, that it does. A failure is told in any case.
+func standing(v Status) string {
+	rests := v.Desired == "paused" || v.Desired == "stopped"
+	if rests && v.Phase != "done" && (v.Health == "ok" || v.Health == "waiting") {
+		return v.Desired
+	}
+	return v.Health
 }
 
 // databases names both ends once they are known.

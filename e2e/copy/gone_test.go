@@ -239,3 +239,31 @@ func TestGone_ANewTableIsNamedAndCopiedByAnotherPipeline(t *testing.T) {
 	more.Stop(10 * time.Second)
 	p.Stop(10 * time.Second)
 }
+
+// A partition that is dropped keeps no other table from being loaded again; what its failure says to do is true of a table that
+// is not there.
+func TestGone_ADroppedPartitionKeepsNoOtherTableFromAReload(t *testing.T) {
+	v := &verbs{data: t.TempDir(), name: "pd", source: dev.Database(t), target: dev.Database(t)}
+	dev.MustExec(t, v.source, `CREATE TABLE o (id bigint PRIMARY KEY, v text); INSERT INTO o SELECT i, 'v' FROM generate_series(1, 500) i;
+		CREATE TABLE p (id bigint PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (100);
+		CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (100) TO (1000); INSERT INTO p SELECT i, 'v' FROM generate_series(1, 500) i`)
+	p := v.copying(t)
+	dev.MustExec(t, v.source, "DROP TABLE p_1")
+	v.run(t, 0, "reload", v.name, "public.o", "--yes", "--confirm", v.name)
+	dev.MustExec(t, v.source, "UPDATE o SET v = 'after'; UPDATE p SET v = 'after'")
+	harness.Eventually(t, 60*time.Second, func() error {
+		states, codes := tableStates(t, v.name, v.data)
+		if n := one(t, v.target, "SELECT (SELECT count(*) FROM o WHERE v = 'after') + (SELECT count(*) FROM p_2 WHERE v = 'after')"); n != "901" || states["public.o"] != "loaded equal" || len(codes) != 1 || codes["public.p_1"] != "E4001" {
+			return fmt.Errorf("%s rows are new, tables are %v, failed %v", n, states, codes)
+		}
+		return nil
+	})
+	if r := v.run(t, 0, "status", v.name); !strings.Contains(r.Stderr, "gone for good there is nothing to do") || strings.Contains(r.Stderr, "ALTER TABLE") {
+		t.Errorf("what it says to do: %s", r)
+	}
+	if r := v.run(t, 0, "logs", v.name); strings.Contains(r.Stdout, "E4011") || !strings.Contains(r.Stdout, "to be loaded again: public.o") {
+		t.Errorf("what was asked for is told as an error: %s", r)
+	}
+	interrupt(t, p)
+	v.run(t, 0, "delete", v.name, "--yes", "--confirm", v.name)
+}

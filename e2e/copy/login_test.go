@@ -92,6 +92,13 @@ func TestLogin_PasswordOverTLS(t *testing.T) {
 		t.Errorf("stopped with %s", r)
 	}
 	requireNoPassword(t, "a copy", r.Stdout+r.Stderr)
+	// A password that is stored nowhere is needed again to delete what does not run.
+	args := []string{"delete", "tls", "--yes", "--confirm", "tls", "--data", data}
+	refused(t, 3, args, "E2002", "source › 127.0.0.1", "DROVER_SOURCE_PASSWORD")
+	again := harness.Command{Args: args, Env: []string{"DROVER_SOURCE_PASSWORD=" + loginPassword, "DROVER_TARGET_PASSWORD=" + loginPassword}}
+	if r := harness.Start(t, again).Wait(); r.Code != 0 || !strings.Contains(r.Stdout, "removed slot drover_tls") || !strings.Contains(r.Stdout, "removed tokens") {
+		t.Errorf("delete with the passwords: %s", r)
+	}
 }
 
 func TestLogin_ClientCertificate(t *testing.T) {

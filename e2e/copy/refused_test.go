@@ -37,16 +37,6 @@ func TestRefused_ATableThatPublishingWouldBreak(t *testing.T) {
 	}
 }
 
-func TestRefused_AReadOnlyTarget(t *testing.T) {
-	source, target := dev.Database(t), dev.TargetDatabase(t)
-	dev.MustExec(t, source, small)
-	dev.MustExec(t, target, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
-	refused(t, 4, []string{"copy", source, target, "--data", t.TempDir()}, "E5002", "default_transaction_read_only", "= off")
-	dev.MustExec(t, target, `SET transaction_read_only = off; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = off', current_database()); END $$`)
-	harness.MustRun(t, "copy", source, target, "--data", t.TempDir())
-	harness.RequireEqual(t, source, target, harness.CompareOptions{})
-}
-
 // What would cost rows is refused before anything is written, by the doctor in the same words, who gives the SQL that mends it. A table into
 // which every row arrives is taken, and the summary says in what it differs.
 func TestRefused_AnObjectOfThatNameWithAnotherDefinition(t *testing.T) {
@@ -111,7 +101,7 @@ func TestRefused_MissingRolesAreWarnedOfAndTheRestIsCopied(t *testing.T) {
 	harness.RequireEqual(t, source, target, harness.CompareOptions{})
 }
 
-// The slot's log is removed while Drover is stopped: it says so and keeps what the target has.
+// The slot's log is removed while Drover is stopped: it says so and keeps what the target has. What it says to do ends that.
 func TestRefused_ASlotThatIsGone(t *testing.T) {
 	s := dev.Postgres(t)
 	source := s.URL("postgres")
@@ -138,10 +128,18 @@ func TestRefused_ASlotThatIsGone(t *testing.T) {
 			p.Wait()
 			dev.MustExec(t, source, "UPDATE t SET v = 'later'")
 			lose()
-			refused(t, 1, args, "E3005", "slot drover_"+name, "drover delete")
+			r := refused(t, 1, args, "E3005", "slot drover_"+name, "drover delete")
 			if n := dev.MustQuery(t, dst, "SELECT count(*) FROM t WHERE v = 'v'"); n != "100" {
 				t.Errorf("%s of 100 rows are as they were", n)
 			}
+			runFix(t, r.Stderr, "delete", name)
+			v := &verbs{data: data, name: name, source: source, target: dst}
+			p = v.copying(t, "--tables", "public.t", "--truncate")
+			if n := dev.MustQuery(t, dst, "SELECT count(*) FROM t WHERE v = 'later'"); n != "100" {
+				t.Errorf("%s of 100 rows are as they are at the source", n)
+			}
+			interrupt(t, p)
+			v.run(t, 0, "delete", name, "--yes", "--confirm", name)
 		})
 	}
 }
@@ -249,5 +247,21 @@ func TestRefused_SomebodysSchemaDrover(t *testing.T) {
 	}
 	if got := dev.MustQuery(t, target, "SELECT to_regclass('t'), to_regclass('renamed.theirs'), to_regnamespace('drover')"); got != "t\trenamed.theirs\t\\N" {
 		t.Errorf("the target has %s", got)
+	}
+}
+
+// What is wrong with a folder is said of that folder: no other drover is in the way.
+func TestRefused_AFolderThatCannotBeUsed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, c := range map[string]harness.Command{
+		"name another directory with --data": {Args: []string{"up", "--data", filepath.Join(file, "x")}},
+		"Set TMPDIR":                         {Args: []string{"up", "--data", t.TempDir()}, Env: []string{"TMPDIR=" + filepath.Join(file, "x")}},
+	} {
+		if r := harness.Start(t, c).Wait(); r.Code != 1 || !strings.Contains(r.Stderr, "E6005") || !strings.Contains(r.Stderr, want) || strings.Contains(r.Stderr, "End the other") {
+			t.Errorf("want %q: %s", want, r)
+		}
 	}
 }

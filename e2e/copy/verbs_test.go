@@ -93,6 +93,9 @@ func TestVerbs_PauseResumeStopStartChangeDelete(t *testing.T) {
 	for i, pair := range [][2]string{{"pause", "resume"}, {"stop", "start"}} {
 		v.run(t, 0, pair[0], v.name)
 		v.idle(t)
+		if r := v.run(t, 0, "list"); !strings.Contains(r.Stdout, "  "+[]string{"paused", "stopped"}[i]+"  ") || strings.Contains(r.Stdout, "  ok  ") {
+			t.Errorf("after %s the list does not say so: %s", pair[0], r)
+		}
 		dev.MustExec(t, source, fmt.Sprintf("UPDATE c SET n = %d WHERE id = %d", -1-i, 1+i))
 		time.Sleep(300 * time.Millisecond)
 		if n := one(t, target, fmt.Sprintf("SELECT count(*) FROM c WHERE n = %d", -1-i)); n != "0" {

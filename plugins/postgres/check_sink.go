@@ -12,7 +12,7 @@ import (
 )
 
 type sinkFacts struct {
-	Standby, ReadOnly         bool
+	Standby                   bool
 	CanCreate, CanReplicaRole bool
 	Role, Database, Encoding  string
 	Version                   int32
@@ -21,7 +21,7 @@ type sinkFacts struct {
 
 // The role may set session_replication_role when it may set the parameter; before 15 only superusers could.
 const sinkFactsSQL = `
-	SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+	SELECT pg_is_in_recovery(),
 	       has_database_privilege(current_database(), 'CREATE'), has_parameter_privilege('session_replication_role', 'SET'),
 	       current_user::text, current_database()::text, pg_encoding_to_char(d.encoding)::text,
 	       current_setting('server_version_num')::int4, r.rolsuper, pg_has_role(d.datdba, 'USAGE')
@@ -66,9 +66,6 @@ func (s *Sink) Check(ctx context.Context, req *connectorv1.CheckRequest) (*conne
 func (f *findings) sinkServer(s *sinkFacts, source string) {
 	db := "database " + s.Database
 	f.check(s.Standby, diag.ReadOnly, "server", "it is in recovery", "Use the address of the primary.")
-	f.check(!s.Standby && s.ReadOnly, diag.ReadOnly, db, "default_transaction_read_only is on",
-		"ALTER DATABASE "+ident(s.Database)+" SET default_transaction_read_only = off;",
-		"ALTER ROLE "+ident(s.Role)+" SET default_transaction_read_only = off;")
 	f.check(!s.CanCreate, diag.TargetRights, db, "role "+s.Role+" has no CREATE on it",
 		"GRANT CREATE ON DATABASE "+ident(s.Database)+" TO "+ident(s.Role)+";")
 	f.check(!s.CanReplicaRole, diag.ReplicaRole, "role "+s.Role, "it may not set session_replication_role",

@@ -18,7 +18,7 @@ func executes(sql string) string {
 
 // withheld are settings that would keep the copy itself from working, or that only make sense beside the source's files.
 var withheld = map[string]string{
-	"default_transaction_read_only": "it would make the target read-only for the copy itself",
+	"default_transaction_read_only": "it would make the target read-only for whoever writes there after the switch",
 	"session_replication_role":      "it would change what triggers do while changes are applied",
 	"role":                          "it would change who makes the copy",
 	"session_authorization":         "it would change who makes the copy",

@@ -89,8 +89,8 @@ func mapError(err error, where string) error {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		code := codeOf(pe)
-		if code.ID == diag.RowRefused.ID && strings.HasPrefix(where, "source") {
-			code = diag.Internal // a source is asked, not given rows
+		if strings.HasPrefix(where, "source") {
+			code = atSource(code)
 		}
 		return code.New(where, serverError{pe}, "")
 	}
@@ -114,6 +114,17 @@ func rowError(err error, where string) error {
 		return diag.RowRefused.New(where, serverError{pe}, "")
 	}
 	return coded
+}
+
+// atSource is what a refusal means there, where it is not what it means at a target.
+func atSource(code diag.Code) diag.Code {
+	switch code.ID {
+	case diag.RowRefused.ID: // a source is asked, not given rows
+		return diag.Internal
+	case diag.ReadOnly.ID: // our sessions lift what is only a default
+		return diag.Standby
+	}
+	return code
 }
 
 func codeOf(pe *pgconn.PgError) diag.Code {

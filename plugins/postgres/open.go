@@ -55,14 +55,14 @@ func (b *base) open(ctx context.Context, req *connectorv1.OpenRequest, role conn
 		if !same {
 			return nil, diag.Internal.New("connector", nil, "opened twice with different requests")
 		}
-		return look(ctx, configOf(req))
+		return look(ctx, configOf(req), role)
 	}
 	defer b.mu.Unlock()
 	if req.Role != connectorv1.Role_ROLE_UNSPECIFIED && req.Role != role {
 		return nil, diag.Internal.New("connector", nil, "opened with role %s", req.Role)
 	}
 	cfg := configOf(req)
-	resp, err := look(ctx, cfg)
+	resp, err := look(ctx, cfg, role)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (b *base) open(ctx context.Context, req *connectorv1.OpenRequest, role conn
 
 // look asks the server who it is. The system identifier survives restarts and failovers, not a new initdb; physical
 // copies share it, and are told apart by when they were started.
-func look(ctx context.Context, cfg Config) (*connectorv1.OpenResponse, error) {
+func look(ctx context.Context, cfg Config, role connectorv1.Role) (*connectorv1.OpenResponse, error) {
 	conn, err := connect(ctx, cfg, "open", connectorv1.Role_ROLE_UNSPECIFIED)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,19 @@ func look(ctx context.Context, cfg Config) (*connectorv1.OpenResponse, error) {
 		return nil, mapError(err, place(&cc.Config))
 	}
 	return &connectorv1.OpenResponse{ServerVersion: version, Display: place(&cc.Config), Identity: identity, Instance: instance, Sorting: sorting,
-		Encoding: conn.PgConn().ParameterStatus("server_encoding")}, nil
+		Encoding: conn.PgConn().ParameterStatus("server_encoding"), Undo: undo(role, cfg.Pipeline)}, nil
+}
+
+// undo is the SQL that removes by hand what Release removes.
+func undo(role connectorv1.Role, pipeline string) (sql []string) {
+	if role == connectorv1.Role_ROLE_SOURCE {
+		name := slotName(pipeline)
+		return []string{"SELECT pg_drop_replication_slot(" + literal(name) + ");", "DROP PUBLICATION " + ident(name) + ";"}
+	}
+	for _, t := range tokenTables {
+		sql = append(sql, "DELETE FROM drover."+t.name+" WHERE "+t.pipeline+" = "+literal(pipeline)+";")
+	}
+	return append(sql, "DROP SCHEMA drover CASCADE;  -- if no other pipeline writes there")
 }
 
 func (b *base) close() error {

@@ -44,24 +44,23 @@ func (s *Sink) Release(ctx context.Context, req *connectorv1.ReleaseRequest) (*c
 	return resp, errors.Join(mapError(err, "target › schema drover"), fault.Point("tokens.after-drop"))
 }
 
+// tokenTables are what the target keeps of pipelines, and the column that names one; the pipeline itself comes last.
+var tokenTables = []struct{ name, pipeline string }{{"stream", "pipeline"}, {"chunk", "pipeline"}, {"step", "pipeline"},
+	{"key_coverage", "pipeline"}, {"aside", "pipeline"}, {"pipeline", "name"}}
+
 func release(ctx context.Context, tx pgx.Tx, pipeline string, resp *connectorv1.ReleaseResponse) error {
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(bookkeepingLock)); err != nil {
 		return err
 	}
-	for _, stmt := range []string{
-		"DELETE FROM drover.stream WHERE pipeline = $1", "DELETE FROM drover.chunk WHERE pipeline = $1",
-		"DELETE FROM drover.step WHERE pipeline = $1", "DELETE FROM drover.key_coverage WHERE pipeline = $1",
-		"DELETE FROM drover.aside WHERE pipeline = $1",
-	} {
-		if _, err := tx.Exec(ctx, stmt, pipeline); err != nil {
+	known := false
+	for _, t := range tokenTables {
+		tag, err := tx.Exec(ctx, "DELETE FROM drover."+t.name+" WHERE "+t.pipeline+" = $1", pipeline)
+		if err != nil {
 			return err
 		}
+		known = tag.RowsAffected() > 0 // of the last one, the pipeline itself
 	}
-	tag, err := tx.Exec(ctx, "DELETE FROM drover.pipeline WHERE name = $1", pipeline)
-	if err != nil {
-		return err
-	}
-	if tag.RowsAffected() > 0 {
+	if known {
 		resp.Removed = append(resp.Removed, "tokens of pipeline "+pipeline)
 	}
 	var left bool

@@ -59,6 +59,8 @@ func pinned() map[string]string {
 		"transform_null_equals": "off",
 		// A fence is read after a lock was waited for, so a statement has to see what was committed meanwhile.
 		"default_transaction_isolation": "read committed",
+		// Whoever switches over makes the source read-only by default; slot and publication are still to be removed.
+		"default_transaction_read_only": "off",
 	}
 }
 

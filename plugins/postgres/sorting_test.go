@@ -35,7 +35,7 @@ func TestSorting_OfTheTargetIsNamedWhereItDiffers(t *testing.T) {
 	}
 	name := dev.MustQuery(t, home, "SELECT current_database()") + "_other"
 	sorts := func(url string) string {
-		opened, err := look(t.Context(), Config{URL: url})
+		opened, err := look(t.Context(), Config{URL: url}, connectorv1.Role_ROLE_SINK)
 		if err != nil {
 			t.Fatal(err)
 		}

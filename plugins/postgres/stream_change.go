@@ -212,9 +212,13 @@ func fullRow(rel *walRelation) bool {
 	return rel.table.t.GetGate() == rowv1.GateMode_GATE_MODE_UNIT_FULL_ROW
 }
 
+func needsIdentity(t *rowv1.Table) string {
+	return "ALTER TABLE " + ident(t.GetSource().GetSchema(), t.GetSource().GetName()) + " REPLICA IDENTITY FULL;"
+}
+
 func noFullRow(rel *walRelation) error {
 	err := diag.NoIdentity.New(streamWhere(rel.table.t), nil, "a change came without the whole old row").
-		WithFix("ALTER TABLE " + ident(rel.table.t.GetSource().GetSchema(), rel.table.t.GetSource().GetName()) + " REPLICA IDENTITY FULL;")
+		WithFix(needsIdentity(rel.table.t))
 	return diag.About(err, rel.table.t.GetIndex())
 }
 

@@ -164,7 +164,8 @@ func match(t *rowv1.Table, cols []relColumn) ([]int, error) {
 	for _, k := range t.GetKey() {
 		for i, c := range cols {
 			if place[i] == int(k) && !c.ident {
-				return nil, diag.NoIdentity.New(where, nil, "key column %s is not part of the replica identity", c.name)
+				return nil, diag.NoIdentity.New(where, nil, "key column %s is not part of the replica identity any more", c.name).
+					WithFix(needsIdentity(t) + "  -- only if it has no primary key any more; another one is found by the reload")
 			}
 		}
 	}

@@ -229,7 +229,8 @@ func (st *streamTable) keyBytes(dst []byte, vals []wireValue) ([]byte, error) {
 	for _, k := range st.t.GetKey() {
 		v, col := &vals[k], st.t.Columns[k]
 		if v.kind == valueUnchanged || keyed && v.kind == valueNull {
-			return dst, diag.About(diag.NoIdentity.New(streamWhere(st.t), nil, "a change came without key column %s", col.GetName()), st.t.GetIndex())
+			return dst, diag.About(diag.NoIdentity.New(streamWhere(st.t), nil, "a change came without key column %s", col.GetName()).
+				WithFix(needsIdentity(st.t)+"  -- only if it has no primary key any more; another one is found by the reload"), st.t.GetIndex())
 		}
 		if !keyed {
 			dst = appendInjective(dst, v)

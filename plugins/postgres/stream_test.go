@@ -349,3 +349,17 @@ func TestStreamRefusesALostSlotAndAChangedTable(t *testing.T) {
 		t.Fatalf("without a slot: %v", e)
 	}
 }
+
+// A key that has moved to another column needs no other identity: the fix says when it would.
+func TestMatch_TellsThatTheKeyMayHaveMoved(t *testing.T) {
+	table := itemTable(0, "item")
+	var cols []relColumn
+	for _, c := range table.Columns {
+		cols = append(cols, relColumn{name: c.Name, oid: c.NativeId, typmod: -1})
+	}
+	_, err := match(table, cols)
+	if e := diag.Find(err); e == nil || e.Code.ID != diag.NoIdentity.ID || strings.Contains(e.Fix()[0], "…") ||
+		!strings.Contains(e.Fix()[0], `."item" REPLICA IDENTITY FULL;  -- only if it has no primary key any more`) {
+		t.Errorf("%v", err)
+	}
+}

@@ -51,7 +51,7 @@ func (c *control) Open(ctx context.Context, req *connectorv1.OpenRequest) (*conn
 		return nil, wire.Status(err)
 	}
 	return &connectorv1.OpenResponse{
-		RowsSocket: socket, ServerVersion: a.ServerVersion, Display: a.Display, Identity: a.Identity, Instance: a.Instance, Sorting: a.Sorting, Encoding: a.Encoding,
+		RowsSocket: socket, ServerVersion: a.ServerVersion, Display: a.Display, Identity: a.Identity, Instance: a.Instance, Sorting: a.Sorting, Encoding: a.Encoding, Undo: a.Undo,
 	}, nil
 }
 

@@ -384,7 +384,10 @@ type OpenResponse struct {
 	// How text sorts where nothing else is said, in the dialect's words. Empty: it is always the same.
 	Sorting string `protobuf:"bytes,6,opt,name=sorting,proto3" json:"sorting,omitempty"`
 	// How the database stores text, in its own words.
-	Encoding      string `protobuf:"bytes,7,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	Encoding string `protobuf:"bytes,7,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// The SQL that removes by hand what a pipeline of the request's name makes at this side: once the side cannot be reached
+	// any more, nobody else can tell.
+	Undo          []string `protobuf:"bytes,8,rep,name=undo,proto3" json:"undo,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +469,13 @@ func (x *OpenResponse) GetEncoding() string {
 		return x.Encoding
 	}
 	return ""
+}
+
+func (x *OpenResponse) GetUndo() []string {
+	if x != nil {
+		return x.Undo
+	}
+	return nil
 }
 
 // Problem is one finding. code is registered in internal/diag.
@@ -3201,7 +3211,7 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\x05owner\x18\a \x01(\tR\x05owner\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xde\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf2\x01\n" +
 	"\fOpenResponse\x12\x1f\n" +
 	"\vrows_socket\x18\x01 \x01(\tR\n" +
 	"rowsSocket\x12%\n" +
@@ -3210,7 +3220,8 @@ const file_drover_connector_v1_connector_proto_rawDesc = "" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x12\x1a\n" +
 	"\binstance\x18\x05 \x01(\tR\binstance\x12\x18\n" +
 	"\asorting\x18\x06 \x01(\tR\asorting\x12\x1a\n" +
-	"\bencoding\x18\a \x01(\tR\bencoding\"\x8d\x01\n" +
+	"\bencoding\x18\a \x01(\tR\bencoding\x12\x12\n" +
+	"\x04undo\x18\b \x03(\tR\x04undo\"\x8d\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\bR\awarning\x12\x16\n" +

@@ -2126,8 +2126,10 @@ func (*StopResponse) Descriptor() ([]byte, []int) {
 }
 
 type DeleteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Pipeline string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// Sides that are not asked to remove anything, because they cannot be reached any more.
+	Forget        []v11.Role `protobuf:"varint,2,rep,packed,name=forget,proto3,enum=drover.connector.v1.Role" json:"forget,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2169,9 +2171,17 @@ func (x *DeleteRequest) GetPipeline() string {
 	return ""
 }
 
+func (x *DeleteRequest) GetForget() []v11.Role {
+	if x != nil {
+		return x.Forget
+	}
+	return nil
+}
+
 type DeleteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Removed       []string               `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"`
+	Left          []*Left                `protobuf:"bytes,2,rep,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2213,6 +2223,76 @@ func (x *DeleteResponse) GetRemoved() []string {
 	return nil
 }
 
+func (x *DeleteResponse) GetLeft() []*Left {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+// Left is what a side that was not asked still holds of the pipeline.
+type Left struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// source | target
+	Side     string `protobuf:"bytes,1,opt,name=side,proto3" json:"side,omitempty"`
+	Database string `protobuf:"bytes,2,opt,name=database,proto3" json:"database,omitempty"`
+	// What removes it by hand.
+	Sql           []string `protobuf:"bytes,3,rep,name=sql,proto3" json:"sql,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Left) Reset() {
+	*x = Left{}
+	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Left) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Left) ProtoMessage() {}
+
+func (x *Left) ProtoReflect() protoreflect.Message {
+	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Left.ProtoReflect.Descriptor instead.
+func (*Left) Descriptor() ([]byte, []int) {
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Left) GetSide() string {
+	if x != nil {
+		return x.Side
+	}
+	return ""
+}
+
+func (x *Left) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *Left) GetSql() []string {
+	if x != nil {
+		return x.Sql
+	}
+	return nil
+}
+
 type TablesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pipeline      string                 `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
@@ -2222,7 +2302,7 @@ type TablesRequest struct {
 
 func (x *TablesRequest) Reset() {
 	*x = TablesRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	mi := &file_drover_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2314,7 @@ func (x *TablesRequest) String() string {
 func (*TablesRequest) ProtoMessage() {}
 
 func (x *TablesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[26]
+	mi := &file_drover_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2327,7 @@ func (x *TablesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesRequest.ProtoReflect.Descriptor instead.
 func (*TablesRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TablesRequest) GetPipeline() string {
@@ -2266,7 +2346,7 @@ type TablesResponse struct {
 
 func (x *TablesResponse) Reset() {
 	*x = TablesResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[27]
+	mi := &file_drover_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2358,7 @@ func (x *TablesResponse) String() string {
 func (*TablesResponse) ProtoMessage() {}
 
 func (x *TablesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[27]
+	mi := &file_drover_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2371,7 @@ func (x *TablesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesResponse.ProtoReflect.Descriptor instead.
 func (*TablesResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TablesResponse) GetTables() []*TableStatus {
@@ -2310,7 +2390,7 @@ type ChunksRequest struct {
 
 func (x *ChunksRequest) Reset() {
 	*x = ChunksRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[28]
+	mi := &file_drover_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2402,7 @@ func (x *ChunksRequest) String() string {
 func (*ChunksRequest) ProtoMessage() {}
 
 func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[28]
+	mi := &file_drover_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2415,7 @@ func (x *ChunksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunksRequest.ProtoReflect.Descriptor instead.
 func (*ChunksRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChunksRequest) GetPipeline() string {
@@ -2354,7 +2434,7 @@ type ChunksResponse struct {
 
 func (x *ChunksResponse) Reset() {
 	*x = ChunksResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[29]
+	mi := &file_drover_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2446,7 @@ func (x *ChunksResponse) String() string {
 func (*ChunksResponse) ProtoMessage() {}
 
 func (x *ChunksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[29]
+	mi := &file_drover_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2459,7 @@ func (x *ChunksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunksResponse.ProtoReflect.Descriptor instead.
 func (*ChunksResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChunksResponse) GetChunks() []*ChunkStatus {
@@ -2399,7 +2479,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[30]
+	mi := &file_drover_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2491,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[30]
+	mi := &file_drover_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2504,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LogsRequest) GetPipeline() string {
@@ -2452,7 +2532,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[31]
+	mi := &file_drover_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2544,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[31]
+	mi := &file_drover_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2557,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LogsResponse) GetMicros() int64 {
@@ -2509,7 +2589,7 @@ type AgentsRequest struct {
 
 func (x *AgentsRequest) Reset() {
 	*x = AgentsRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[32]
+	mi := &file_drover_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2601,7 @@ func (x *AgentsRequest) String() string {
 func (*AgentsRequest) ProtoMessage() {}
 
 func (x *AgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[32]
+	mi := &file_drover_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2614,7 @@ func (x *AgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentsRequest.ProtoReflect.Descriptor instead.
 func (*AgentsRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 type AgentsResponse struct {
@@ -2546,7 +2626,7 @@ type AgentsResponse struct {
 
 func (x *AgentsResponse) Reset() {
 	*x = AgentsResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[33]
+	mi := &file_drover_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2638,7 @@ func (x *AgentsResponse) String() string {
 func (*AgentsResponse) ProtoMessage() {}
 
 func (x *AgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[33]
+	mi := &file_drover_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2651,7 @@ func (x *AgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentsResponse.ProtoReflect.Descriptor instead.
 func (*AgentsResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AgentsResponse) GetAgents() []*AgentStatus {
@@ -2597,7 +2677,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[34]
+	mi := &file_drover_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2689,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[34]
+	mi := &file_drover_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2702,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AgentStatus) GetAgent() string {
@@ -2694,7 +2774,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[35]
+	mi := &file_drover_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2706,7 +2786,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[35]
+	mi := &file_drover_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2719,7 +2799,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DoctorRequest) GetSource() *v1.Endpoint {
@@ -2769,7 +2849,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_drover_control_v1_control_proto_msgTypes[36]
+	mi := &file_drover_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2861,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_drover_control_v1_control_proto_msgTypes[36]
+	mi := &file_drover_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2874,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_drover_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DoctorResponse) GetChecks() int32 {
@@ -2998,11 +3078,17 @@ const file_drover_control_v1_control_proto_rawDesc = "" +
 	"\x06tables\x18\x01 \x03(\tR\x06tables\")\n" +
 	"\vStopRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\"\x0e\n" +
-	"\fStopResponse\"+\n" +
+	"\fStopResponse\"^\n" +
 	"\rDeleteRequest\x12\x1a\n" +
-	"\bpipeline\x18\x01 \x01(\tR\bpipeline\"*\n" +
+	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x121\n" +
+	"\x06forget\x18\x02 \x03(\x0e2\x19.drover.connector.v1.RoleR\x06forget\"W\n" +
 	"\x0eDeleteResponse\x12\x18\n" +
-	"\aremoved\x18\x01 \x03(\tR\aremoved\"+\n" +
+	"\aremoved\x18\x01 \x03(\tR\aremoved\x12+\n" +
+	"\x04left\x18\x02 \x03(\v2\x17.drover.control.v1.LeftR\x04left\"H\n" +
+	"\x04Left\x12\x12\n" +
+	"\x04side\x18\x01 \x01(\tR\x04side\x12\x1a\n" +
+	"\bdatabase\x18\x02 \x01(\tR\bdatabase\x12\x10\n" +
+	"\x03sql\x18\x03 \x03(\tR\x03sql\"+\n" +
 	"\rTablesRequest\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\"H\n" +
 	"\x0eTablesResponse\x126\n" +
@@ -3102,7 +3188,7 @@ func file_drover_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_drover_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_drover_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_drover_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_drover_control_v1_control_proto_goTypes = []any{
 	(Mode)(0),                    // 0: drover.control.v1.Mode
 	(Phase)(0),                   // 1: drover.control.v1.Phase
@@ -3134,93 +3220,97 @@ var file_drover_control_v1_control_proto_goTypes = []any{
 	(*StopResponse)(nil),         // 27: drover.control.v1.StopResponse
 	(*DeleteRequest)(nil),        // 28: drover.control.v1.DeleteRequest
 	(*DeleteResponse)(nil),       // 29: drover.control.v1.DeleteResponse
-	(*TablesRequest)(nil),        // 30: drover.control.v1.TablesRequest
-	(*TablesResponse)(nil),       // 31: drover.control.v1.TablesResponse
-	(*ChunksRequest)(nil),        // 32: drover.control.v1.ChunksRequest
-	(*ChunksResponse)(nil),       // 33: drover.control.v1.ChunksResponse
-	(*LogsRequest)(nil),          // 34: drover.control.v1.LogsRequest
-	(*LogsResponse)(nil),         // 35: drover.control.v1.LogsResponse
-	(*AgentsRequest)(nil),        // 36: drover.control.v1.AgentsRequest
-	(*AgentsResponse)(nil),       // 37: drover.control.v1.AgentsResponse
-	(*AgentStatus)(nil),          // 38: drover.control.v1.AgentStatus
-	(*DoctorRequest)(nil),        // 39: drover.control.v1.DoctorRequest
-	(*DoctorResponse)(nil),       // 40: drover.control.v1.DoctorResponse
-	nil,                          // 41: drover.control.v1.Spec.LabelsEntry
-	nil,                          // 42: drover.control.v1.AgentStatus.LabelsEntry
-	(*v1.Endpoint)(nil),          // 43: drover.fleet.v1.Endpoint
-	(*v1.StreamProgress)(nil),    // 44: drover.fleet.v1.StreamProgress
-	(*v1.Failure)(nil),           // 45: drover.fleet.v1.Failure
-	(*v11.NotCarried)(nil),       // 46: drover.connector.v1.NotCarried
-	(*v11.Problem)(nil),          // 47: drover.connector.v1.Problem
-	(*v11.DiscoverResponse)(nil), // 48: drover.connector.v1.DiscoverResponse
+	(*Left)(nil),                 // 30: drover.control.v1.Left
+	(*TablesRequest)(nil),        // 31: drover.control.v1.TablesRequest
+	(*TablesResponse)(nil),       // 32: drover.control.v1.TablesResponse
+	(*ChunksRequest)(nil),        // 33: drover.control.v1.ChunksRequest
+	(*ChunksResponse)(nil),       // 34: drover.control.v1.ChunksResponse
+	(*LogsRequest)(nil),          // 35: drover.control.v1.LogsRequest
+	(*LogsResponse)(nil),         // 36: drover.control.v1.LogsResponse
+	(*AgentsRequest)(nil),        // 37: drover.control.v1.AgentsRequest
+	(*AgentsResponse)(nil),       // 38: drover.control.v1.AgentsResponse
+	(*AgentStatus)(nil),          // 39: drover.control.v1.AgentStatus
+	(*DoctorRequest)(nil),        // 40: drover.control.v1.DoctorRequest
+	(*DoctorResponse)(nil),       // 41: drover.control.v1.DoctorResponse
+	nil,                          // 42: drover.control.v1.Spec.LabelsEntry
+	nil,                          // 43: drover.control.v1.AgentStatus.LabelsEntry
+	(*v1.Endpoint)(nil),          // 44: drover.fleet.v1.Endpoint
+	(*v1.StreamProgress)(nil),    // 45: drover.fleet.v1.StreamProgress
+	(*v1.Failure)(nil),           // 46: drover.fleet.v1.Failure
+	(*v11.NotCarried)(nil),       // 47: drover.connector.v1.NotCarried
+	(*v11.Problem)(nil),          // 48: drover.connector.v1.Problem
+	(*v11.DiscoverResponse)(nil), // 49: drover.connector.v1.DiscoverResponse
+	(v11.Role)(0),                // 50: drover.connector.v1.Role
 }
 var file_drover_control_v1_control_proto_depIdxs = []int32{
-	41, // 0: drover.control.v1.Spec.labels:type_name -> drover.control.v1.Spec.LabelsEntry
+	42, // 0: drover.control.v1.Spec.labels:type_name -> drover.control.v1.Spec.LabelsEntry
 	0,  // 1: drover.control.v1.Spec.mode:type_name -> drover.control.v1.Mode
-	43, // 2: drover.control.v1.Spec.source:type_name -> drover.fleet.v1.Endpoint
-	43, // 3: drover.control.v1.Spec.target:type_name -> drover.fleet.v1.Endpoint
+	44, // 2: drover.control.v1.Spec.source:type_name -> drover.fleet.v1.Endpoint
+	44, // 3: drover.control.v1.Spec.target:type_name -> drover.fleet.v1.Endpoint
 	1,  // 4: drover.control.v1.Status.phase:type_name -> drover.control.v1.Phase
 	2,  // 5: drover.control.v1.Status.health:type_name -> drover.control.v1.Health
 	3,  // 6: drover.control.v1.Status.desired:type_name -> drover.control.v1.Desired
 	0,  // 7: drover.control.v1.Status.mode:type_name -> drover.control.v1.Mode
-	44, // 8: drover.control.v1.Status.stream:type_name -> drover.fleet.v1.StreamProgress
-	45, // 9: drover.control.v1.Status.failures:type_name -> drover.fleet.v1.Failure
-	46, // 10: drover.control.v1.Status.not_carried:type_name -> drover.connector.v1.NotCarried
+	45, // 8: drover.control.v1.Status.stream:type_name -> drover.fleet.v1.StreamProgress
+	46, // 9: drover.control.v1.Status.failures:type_name -> drover.fleet.v1.Failure
+	47, // 10: drover.control.v1.Status.not_carried:type_name -> drover.connector.v1.NotCarried
 	6,  // 11: drover.control.v1.Status.phases:type_name -> drover.control.v1.PhaseTime
 	7,  // 12: drover.control.v1.Status.top_tables:type_name -> drover.control.v1.TableStatus
-	47, // 13: drover.control.v1.Status.problems:type_name -> drover.connector.v1.Problem
+	48, // 13: drover.control.v1.Status.problems:type_name -> drover.connector.v1.Problem
 	1,  // 14: drover.control.v1.PhaseTime.phase:type_name -> drover.control.v1.Phase
-	45, // 15: drover.control.v1.TableStatus.failure:type_name -> drover.fleet.v1.Failure
+	46, // 15: drover.control.v1.TableStatus.failure:type_name -> drover.fleet.v1.Failure
 	4,  // 16: drover.control.v1.Memo.spec:type_name -> drover.control.v1.Spec
-	48, // 17: drover.control.v1.Memo.catalog:type_name -> drover.connector.v1.DiscoverResponse
+	49, // 17: drover.control.v1.Memo.catalog:type_name -> drover.connector.v1.DiscoverResponse
 	4,  // 18: drover.control.v1.ApplyRequest.spec:type_name -> drover.control.v1.Spec
 	5,  // 19: drover.control.v1.ApplyResponse.status:type_name -> drover.control.v1.Status
 	5,  // 20: drover.control.v1.GetResponse.status:type_name -> drover.control.v1.Status
 	4,  // 21: drover.control.v1.GetResponse.spec:type_name -> drover.control.v1.Spec
 	5,  // 22: drover.control.v1.ListResponse.pipelines:type_name -> drover.control.v1.Status
 	5,  // 23: drover.control.v1.WatchResponse.status:type_name -> drover.control.v1.Status
-	7,  // 24: drover.control.v1.TablesResponse.tables:type_name -> drover.control.v1.TableStatus
-	8,  // 25: drover.control.v1.ChunksResponse.chunks:type_name -> drover.control.v1.ChunkStatus
-	38, // 26: drover.control.v1.AgentsResponse.agents:type_name -> drover.control.v1.AgentStatus
-	42, // 27: drover.control.v1.AgentStatus.labels:type_name -> drover.control.v1.AgentStatus.LabelsEntry
-	43, // 28: drover.control.v1.DoctorRequest.source:type_name -> drover.fleet.v1.Endpoint
-	43, // 29: drover.control.v1.DoctorRequest.target:type_name -> drover.fleet.v1.Endpoint
-	47, // 30: drover.control.v1.DoctorResponse.problems:type_name -> drover.connector.v1.Problem
-	10, // 31: drover.control.v1.ControlService.Apply:input_type -> drover.control.v1.ApplyRequest
-	12, // 32: drover.control.v1.ControlService.Get:input_type -> drover.control.v1.GetRequest
-	14, // 33: drover.control.v1.ControlService.List:input_type -> drover.control.v1.ListRequest
-	16, // 34: drover.control.v1.ControlService.Watch:input_type -> drover.control.v1.WatchRequest
-	18, // 35: drover.control.v1.ControlService.Start:input_type -> drover.control.v1.StartRequest
-	20, // 36: drover.control.v1.ControlService.Pause:input_type -> drover.control.v1.PauseRequest
-	22, // 37: drover.control.v1.ControlService.Resume:input_type -> drover.control.v1.ResumeRequest
-	24, // 38: drover.control.v1.ControlService.Reload:input_type -> drover.control.v1.ReloadRequest
-	26, // 39: drover.control.v1.ControlService.Stop:input_type -> drover.control.v1.StopRequest
-	28, // 40: drover.control.v1.ControlService.Delete:input_type -> drover.control.v1.DeleteRequest
-	30, // 41: drover.control.v1.ControlService.Tables:input_type -> drover.control.v1.TablesRequest
-	32, // 42: drover.control.v1.ControlService.Chunks:input_type -> drover.control.v1.ChunksRequest
-	34, // 43: drover.control.v1.ControlService.Logs:input_type -> drover.control.v1.LogsRequest
-	36, // 44: drover.control.v1.ControlService.Agents:input_type -> drover.control.v1.AgentsRequest
-	39, // 45: drover.control.v1.ControlService.Doctor:input_type -> drover.control.v1.DoctorRequest
-	11, // 46: drover.control.v1.ControlService.Apply:output_type -> drover.control.v1.ApplyResponse
-	13, // 47: drover.control.v1.ControlService.Get:output_type -> drover.control.v1.GetResponse
-	15, // 48: drover.control.v1.ControlService.List:output_type -> drover.control.v1.ListResponse
-	17, // 49: drover.control.v1.ControlService.Watch:output_type -> drover.control.v1.WatchResponse
-	19, // 50: drover.control.v1.ControlService.Start:output_type -> drover.control.v1.StartResponse
-	21, // 51: drover.control.v1.ControlService.Pause:output_type -> drover.control.v1.PauseResponse
-	23, // 52: drover.control.v1.ControlService.Resume:output_type -> drover.control.v1.ResumeResponse
-	25, // 53: drover.control.v1.ControlService.Reload:output_type -> drover.control.v1.ReloadResponse
-	27, // 54: drover.control.v1.ControlService.Stop:output_type -> drover.control.v1.StopResponse
-	29, // 55: drover.control.v1.ControlService.Delete:output_type -> drover.control.v1.DeleteResponse
-	31, // 56: drover.control.v1.ControlService.Tables:output_type -> drover.control.v1.TablesResponse
-	33, // 57: drover.control.v1.ControlService.Chunks:output_type -> drover.control.v1.ChunksResponse
-	35, // 58: drover.control.v1.ControlService.Logs:output_type -> drover.control.v1.LogsResponse
-	37, // 59: drover.control.v1.ControlService.Agents:output_type -> drover.control.v1.AgentsResponse
-	40, // 60: drover.control.v1.ControlService.Doctor:output_type -> drover.control.v1.DoctorResponse
-	46, // [46:61] is the sub-list for method output_type
-	31, // [31:46] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	50, // 24: drover.control.v1.DeleteRequest.forget:type_name -> drover.connector.v1.Role
+	30, // 25: drover.control.v1.DeleteResponse.left:type_name -> drover.control.v1.Left
+	7,  // 26: drover.control.v1.TablesResponse.tables:type_name -> drover.control.v1.TableStatus
+	8,  // 27: drover.control.v1.ChunksResponse.chunks:type_name -> drover.control.v1.ChunkStatus
+	39, // 28: drover.control.v1.AgentsResponse.agents:type_name -> drover.control.v1.AgentStatus
+	43, // 29: drover.control.v1.AgentStatus.labels:type_name -> drover.control.v1.AgentStatus.LabelsEntry
+	44, // 30: drover.control.v1.DoctorRequest.source:type_name -> drover.fleet.v1.Endpoint
+	44, // 31: drover.control.v1.DoctorRequest.target:type_name -> drover.fleet.v1.Endpoint
+	48, // 32: drover.control.v1.DoctorResponse.problems:type_name -> drover.connector.v1.Problem
+	10, // 33: drover.control.v1.ControlService.Apply:input_type -> drover.control.v1.ApplyRequest
+	12, // 34: drover.control.v1.ControlService.Get:input_type -> drover.control.v1.GetRequest
+	14, // 35: drover.control.v1.ControlService.List:input_type -> drover.control.v1.ListRequest
+	16, // 36: drover.control.v1.ControlService.Watch:input_type -> drover.control.v1.WatchRequest
+	18, // 37: drover.control.v1.ControlService.Start:input_type -> drover.control.v1.StartRequest
+	20, // 38: drover.control.v1.ControlService.Pause:input_type -> drover.control.v1.PauseRequest
+	22, // 39: drover.control.v1.ControlService.Resume:input_type -> drover.control.v1.ResumeRequest
+	24, // 40: drover.control.v1.ControlService.Reload:input_type -> drover.control.v1.ReloadRequest
+	26, // 41: drover.control.v1.ControlService.Stop:input_type -> drover.control.v1.StopRequest
+	28, // 42: drover.control.v1.ControlService.Delete:input_type -> drover.control.v1.DeleteRequest
+	31, // 43: drover.control.v1.ControlService.Tables:input_type -> drover.control.v1.TablesRequest
+	33, // 44: drover.control.v1.ControlService.Chunks:input_type -> drover.control.v1.ChunksRequest
+	35, // 45: drover.control.v1.ControlService.Logs:input_type -> drover.control.v1.LogsRequest
+	37, // 46: drover.control.v1.ControlService.Agents:input_type -> drover.control.v1.AgentsRequest
+	40, // 47: drover.control.v1.ControlService.Doctor:input_type -> drover.control.v1.DoctorRequest
+	11, // 48: drover.control.v1.ControlService.Apply:output_type -> drover.control.v1.ApplyResponse
+	13, // 49: drover.control.v1.ControlService.Get:output_type -> drover.control.v1.GetResponse
+	15, // 50: drover.control.v1.ControlService.List:output_type -> drover.control.v1.ListResponse
+	17, // 51: drover.control.v1.ControlService.Watch:output_type -> drover.control.v1.WatchResponse
+	19, // 52: drover.control.v1.ControlService.Start:output_type -> drover.control.v1.StartResponse
+	21, // 53: drover.control.v1.ControlService.Pause:output_type -> drover.control.v1.PauseResponse
+	23, // 54: drover.control.v1.ControlService.Resume:output_type -> drover.control.v1.ResumeResponse
+	25, // 55: drover.control.v1.ControlService.Reload:output_type -> drover.control.v1.ReloadResponse
+	27, // 56: drover.control.v1.ControlService.Stop:output_type -> drover.control.v1.StopResponse
+	29, // 57: drover.control.v1.ControlService.Delete:output_type -> drover.control.v1.DeleteResponse
+	32, // 58: drover.control.v1.ControlService.Tables:output_type -> drover.control.v1.TablesResponse
+	34, // 59: drover.control.v1.ControlService.Chunks:output_type -> drover.control.v1.ChunksResponse
+	36, // 60: drover.control.v1.ControlService.Logs:output_type -> drover.control.v1.LogsResponse
+	38, // 61: drover.control.v1.ControlService.Agents:output_type -> drover.control.v1.AgentsResponse
+	41, // 62: drover.control.v1.ControlService.Doctor:output_type -> drover.control.v1.DoctorResponse
+	48, // [48:63] is the sub-list for method output_type
+	33, // [33:48] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_drover_control_v1_control_proto_init() }
@@ -3234,7 +3324,7 @@ func file_drover_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_drover_control_v1_control_proto_rawDesc), len(file_drover_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
