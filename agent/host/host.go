@@ -72,7 +72,6 @@ type entry struct {
 
 	users int // under Host.mu, as are the others
 	idle  time.Time
-	of    *fleetv1.Endpoint
 	over  bool // its pipeline is released: the process ends with its last user
 }
 
