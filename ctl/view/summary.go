@@ -25,7 +25,10 @@ type Run struct {
 // Summary is how a copy ended. Its times are those of this run: what others did is no part of them.
 func Summary(s *controlv1.Status, r Run) Listing {
 	v := FromStatus(s)
-	v.Phases = r.phases(s)
+	v.Phases, v.Warnings = r.phases(s), []Problem{}
+	for _, x := range warnings(s) {
+		v.Warnings = append(v.Warnings, fromProblem(x))
+	}
 	answer := struct {
 		Status
 		Seconds    float64 `json:"seconds"`
@@ -142,14 +145,21 @@ func (t summary) notCarried(left []*connectorv1.NotCarried) {
 	}
 }
 
-// warnings leaves out what the list above has told.
-func (t summary) warnings(s *controlv1.Status) {
-	seen := map[string]bool{}
+// warnings leaves out what the list of what is not carried over has told.
+func warnings(s *controlv1.Status) (out []*connectorv1.Problem) {
 	for _, x := range s.Problems {
 		if x.Warning && !listed(s.NotCarried, x) {
-			t.line("", fmt.Sprintf("warning  %s %s: %s", x.Code, clean(x.Object), clean(x.Reason)))
-			writeOwnFixes(t.w, x, seen)
+			out = append(out, x)
 		}
+	}
+	return out
+}
+
+func (t summary) warnings(s *controlv1.Status) {
+	seen := map[string]bool{}
+	for _, x := range warnings(s) {
+		t.line("", fmt.Sprintf("warning  %s %s: %s", x.Code, clean(x.Object), clean(x.Reason)))
+		writeOwnFixes(t.w, x, seen)
 	}
 }
 

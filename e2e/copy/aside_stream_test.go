@@ -120,6 +120,7 @@ func (r *asideRun) fails(t *testing.T, c refusal, others int) {
 // A target that is changed under a running pipeline: whatever refuses a change sets one table aside, and what was changed
 // back is loaded again.
 func TestAside_WhateverRefusesAChange(t *testing.T) {
+	t.Parallel()
 	r := &asideRun{verbs: verbs{name: "refusals", data: t.TempDir(), source: dev.Database(t), target: dev.Database(t)}}
 	r.mover = "mover_" + one(t, r.target, "SELECT current_database()")
 	dev.MustExec(t, r.target, "CREATE ROLE "+r.mover+" LOGIN", "GRANT SET ON PARAMETER session_replication_role TO "+r.mover,

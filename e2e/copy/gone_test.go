@@ -31,6 +31,7 @@ const remake = `DROP TABLE b CASCADE; CREATE TABLE b (id bigint PRIMARY KEY, v t
 // What keeps the changes of one table from being sent sets that table aside while it streams, without a change of it, and
 // one command brings it back.
 func TestGone_ATableWhoseChangesDoNotComeIsSetAside(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ sql, code, back string }{
 		"dropped":   {"DROP TABLE b CASCADE", "E4001", remake[strings.Index(remake, "CREATE"):]},
 		"renamed":   {"ALTER TABLE b RENAME TO b2", "E4001", "UPDATE b2 SET v = 'elsewhere' WHERE id < 100; ALTER TABLE b2 RENAME TO b"},
@@ -63,6 +64,7 @@ func TestGone_ATableWhoseChangesDoNotComeIsSetAside(t *testing.T) {
 // Two tables that exchange their names in one transaction are set aside before a row of one is written into the other, and both
 // come back by one command.
 func TestGone_TablesExchangeTheirNames(t *testing.T) {
+	t.Parallel()
 	v, p := follows(t, "exchanged", "CREATE TABLE d (id int PRIMARY KEY, v text); CREATE TABLE e (id int PRIMARY KEY, v text)",
 		"INSERT INTO d SELECT i, 'd' || i FROM generate_series(1, 100) i; INSERT INTO e SELECT i, 'e' || i FROM generate_series(1, 100) i")
 	dev.MustExec(t, v.source, "BEGIN; ALTER TABLE d RENAME TO tmp; ALTER TABLE e RENAME TO d; ALTER TABLE tmp RENAME TO e; COMMIT; UPDATE d SET v = 'new' || v WHERE id < 5")
@@ -88,6 +90,7 @@ func TestGone_TablesExchangeTheirNames(t *testing.T) {
 // A table that is not logged is named by who copies it, and counted neither as compared nor as equal. Once it is logged it is
 // set aside, also when the same command starts again, and is followed after it was loaded again.
 func TestGone_AnUnloggedTableIsNotTakenForFollowed(t *testing.T) {
+	t.Parallel()
 	v := &verbs{data: t.TempDir(), name: "loose", source: dev.Database(t), target: dev.Database(t)}
 	dev.MustExec(t, v.source, three+"CREATE UNLOGGED TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
 	begin := func() *harness.Process {
@@ -130,6 +133,7 @@ func (v *verbs) equal(t *testing.T) {
 
 // Two tables that are gone do not keep a third, that is mended, from being loaded again.
 func TestGone_AReloadOfAllPassesOverWhatIsNotThere(t *testing.T) {
+	t.Parallel()
 	v, p := follows(t, "several")
 	dev.MustExec(t, v.source, "ALTER PUBLICATION drover_several DROP TABLE b")
 	awaitAside(t, v.name, v.data, "public.b", "E3019")
@@ -172,6 +176,7 @@ func (v *verbs) allFailed(t *testing.T, code string) {
 // A publication that was altered so that changes are missing concerns every table: none is told to be in sync, also when it is
 // altered back and the pipeline resumed, and one command loads all of them again.
 func TestGone_ThePublicationIsAltered(t *testing.T) {
+	t.Parallel()
 	v, p := follows(t, "altered")
 	dev.MustExec(t, v.source, "ALTER PUBLICATION drover_altered SET (publish = 'insert')", "DELETE FROM a WHERE id < 100")
 	v.allFailed(t, "E3019")
@@ -188,6 +193,7 @@ func TestGone_ThePublicationIsAltered(t *testing.T) {
 // A publication that is gone is told at once, without a change; with another one made under its name nobody goes on as if
 // nothing had been.
 func TestGone_ThePublicationIsDropped(t *testing.T) {
+	t.Parallel()
 	v, p := follows(t, "unpublished")
 	dev.MustExec(t, v.source, "DROP PUBLICATION drover_unpublished")
 	v.allFailed(t, "E3020")
@@ -204,6 +210,7 @@ func TestGone_ThePublicationIsDropped(t *testing.T) {
 // A table that is made while a pipeline follows is named, once in the log, with a command that copies it beside the others.
 // One that the selection leaves out is not.
 func TestGone_ANewTableIsNamedAndCopiedByAnotherPipeline(t *testing.T) {
+	t.Parallel()
 	v := &verbs{data: t.TempDir(), file: t.TempDir() + "/p.yaml", name: "newer", source: dev.Database(t), target: dev.Database(t)}
 	dev.MustExec(t, v.source, three+"CREATE TABLE scratch_1 (id int)")
 	v.write(t, "tables: {exclude: ['public.scratch*']}\ncdc: {heartbeat: 1s}")
@@ -243,6 +250,7 @@ func TestGone_ANewTableIsNamedAndCopiedByAnotherPipeline(t *testing.T) {
 // A partition that is dropped keeps no other table from being loaded again; what its failure says to do is true of a table that
 // is not there.
 func TestGone_ADroppedPartitionKeepsNoOtherTableFromAReload(t *testing.T) {
+	t.Parallel()
 	v := &verbs{data: t.TempDir(), name: "pd", source: dev.Database(t), target: dev.Database(t)}
 	dev.MustExec(t, v.source, `CREATE TABLE o (id bigint PRIMARY KEY, v text); INSERT INTO o SELECT i, 'v' FROM generate_series(1, 500) i;
 		CREATE TABLE p (id bigint PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (100);

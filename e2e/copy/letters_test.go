@@ -73,6 +73,7 @@ func letters(t *testing.T, source, target, lane, letter string, codes map[string
 
 // A letter that one side cannot have sets its table aside, wherever in a change it stands, and on both lanes.
 func TestAside_ALetterThatTheOtherSideDoesNotHave(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		source, letter string
 		codes          map[string]string

@@ -27,6 +27,7 @@ func timedOut(t *testing.T, r harness.Result, words ...string) {
 
 // A copy whose time has passed says who was in its way, and the same command goes on; one that streams stops in good order.
 func TestTimeout_ACopyGoesOnWhereItStopped(t *testing.T) {
+	t.Parallel()
 	source, target := dev.Database(t), dev.TargetDatabase(t)
 	dev.MustExec(t, source, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)")
 	conn, err := pgx.Connect(t.Context(), source+"&application_name=forgotten")
