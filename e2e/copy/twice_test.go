@@ -129,7 +129,7 @@ func TestTwice_WhoWakesUpWritesNothing(t *testing.T) {
 				point, _, _ := strings.Cut(moment, "@")
 				first := w.start(t.TempDir(), strings.Replace(moment, point, point+"=pause", 1))
 				w.reached(point)
-				dev.MustExec(t, w.target, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'drover/%/owner'")
+				dev.MustExec(t, w.target, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'drover/%/owner'")
 				second := w.start(t.TempDir(), "")
 				if follow != nil { // the first wakes up beside it
 					second.WaitForOutput(t, "phase=streaming", 60*time.Second)
